@@ -1,0 +1,25 @@
+// The networks that pare ships.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "pare/graph/graph.h"
+
+namespace pare::graph {
+
+// "convnet", "mlp".
+[[nodiscard]] std::vector<std::string> builtin_names();
+
+// Input [batch, channels, height, width] float32, output logits [batch, classes].
+//   convnet  conv1 (32, 3x3, pad 1) bn1 relu1 pool1 (2x2)  conv2 (64, 3x3, pad 1) bn2 relu2 pool2 (2x2)  flatten
+//            fc1 (256) relu3  fc2
+//   mlp      flatten  fc1 (512) relu1  fc2 (512) relu2  fc3
+// Nodes carry those names; initializers are "conv1.weight", "bn1.running_mean" and so on. Weights and biases are drawn
+// uniformly from +-1/sqrt(fan_in), as torch.nn.Conv2d and Linear do, from Rng(seed, layer).
+// Throws kInvalidArgument for an unknown name (with the nearest) or for an input too small for the network.
+[[nodiscard]] Graph builtin(const std::string& name, std::uint64_t seed = 0, std::int64_t channels = 1,
+                            std::int64_t height = 28, std::int64_t width = 28, std::int64_t classes = 10);
+
+}  // namespace pare::graph

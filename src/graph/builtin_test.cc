@@ -1,0 +1,119 @@
+#include "pare/graph/builtin.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "pare/base/error.h"
+
+namespace pare::graph {
+namespace {
+
+std::int64_t parameter_count(const Graph& graph) {
+  std::int64_t count = 0;
+  for (const auto& [name, item] : graph.initializers) {
+    if (name.find("running_") == std::string::npos) {
+      count += element_count(item.shape);
+    }
+  }
+  return count;
+}
+
+TEST(Builtin, ConvnetHasTheShapesOfTheRecipe) {
+  const Graph net = builtin("convnet");
+  const std::vector<std::pair<std::string, Shape>> expected{{"input", {kBatch, 1, 28, 28}},
+                                                            {"conv1.out", {kBatch, 32, 28, 28}},
+                                                            {"bn1.out", {kBatch, 32, 28, 28}},
+                                                            {"relu1.out", {kBatch, 32, 28, 28}},
+                                                            {"pool1.out", {kBatch, 32, 14, 14}},
+                                                            {"conv2.out", {kBatch, 64, 14, 14}},
+                                                            {"bn2.out", {kBatch, 64, 14, 14}},
+                                                            {"relu2.out", {kBatch, 64, 14, 14}},
+                                                            {"pool2.out", {kBatch, 64, 7, 7}},
+                                                            {"flatten.out", {kBatch, 3136}},
+                                                            {"fc1.out", {kBatch, 256}},
+                                                            {"relu3.out", {kBatch, 256}},
+                                                            {"logits", {kBatch, 10}}};
+  ASSERT_EQ(net.values.size(), expected.size());
+  for (const auto& [name, shape] : expected) {
+    EXPECT_EQ(net.values.at(name).shape, shape) << name;
+  }
+  EXPECT_EQ(net.weight_names(), (std::vector<std::string>{"conv1.weight", "conv2.weight", "fc1.weight", "fc2.weight"}));
+  EXPECT_EQ(net.initializer("fc1.weight").shape, (Shape{256, 3136}));
+  // conv + bn + fc, weights and biases.
+  EXPECT_EQ(parameter_count(net), (32 * 9 + 32) + 64 + (64 * 32 * 9 + 64) + 128 + (256 * 3136 + 256) + (10 * 256 + 10));
+  EXPECT_EQ(dense_fp32_bytes(net), 4 * (parameter_count(net) + 2 * 32 + 2 * 64));
+}
+
+TEST(Builtin, MlpHasTheShapesOfTheRecipe) {
+  const Graph net = builtin("mlp", 3);
+  EXPECT_EQ(net.values.at("relu1.out").shape, (Shape{kBatch, 512}));
+  EXPECT_EQ(net.values.at("logits").shape, (Shape{kBatch, 10}));
+  EXPECT_EQ(parameter_count(net), 784 * 512 + 512 + 512 * 512 + 512 + 512 * 10 + 10);
+}
+
+TEST(Builtin, OtherImagesChangeTheFirstLinearLayer) {
+  const Graph net = builtin("convnet", 0, 3, 33, 18, 7);
+  EXPECT_EQ(net.initializer("conv1.weight").shape, (Shape{32, 3, 3, 3}));
+  EXPECT_EQ(net.initializer("fc1.weight").shape, (Shape{256, 64 * 8 * 4}));
+  EXPECT_EQ(net.values.at("logits").shape, (Shape{kBatch, 7}));
+}
+
+TEST(Builtin, WeightsFollowTheSeedAndStayWithinTheirBound) {
+  const Graph a = builtin("convnet", 5);
+  const Graph again = builtin("convnet", 5);
+  const Graph other = builtin("convnet", 6);
+  for (const std::string& name : a.weight_names()) {
+    const auto values = a.initializer(name).data.as<float>();
+    const auto same = again.initializer(name).data.as<float>();
+    const auto different = other.initializer(name).data.as<float>();
+    EXPECT_TRUE(std::equal(values.begin(), values.end(), same.begin())) << name;
+    EXPECT_FALSE(std::equal(values.begin(), values.end(), different.begin())) << name;
+    const Shape& shape = a.initializer(name).shape;
+    const double fan_in = static_cast<double>(values.size()) / static_cast<double>(shape[0]);
+    const double bound = 1.0 / std::sqrt(fan_in);
+    double sum = 0.0;
+    double squares = 0.0;
+    for (const float value : values) {
+      ASSERT_LE(std::abs(value), bound) << name;
+      sum += value;
+      squares += static_cast<double>(value) * value;
+    }
+    const auto count = static_cast<double>(values.size());
+    // Five standard errors of a uniform distribution's mean and of its second moment.
+    EXPECT_LE(std::abs(sum / count), 5.0 * bound / std::sqrt(3.0 * count)) << name;
+    EXPECT_LE(std::abs(squares / count - bound * bound / 3.0), 5.0 * bound * bound * std::sqrt(4.0 / 45.0 / count))
+        << name;
+  }
+  const auto conv1 = a.initializer("conv1.weight").data.as<float>();
+  const auto fc2 = a.initializer("fc2.weight").data.as<float>();
+  EXPECT_NE(conv1[0] * 3.0F, fc2[0] * 16.0F) << "layers must not share a stream";
+}
+
+TEST(Builtin, RefusesWhatItCannotMake) {
+  const auto message = [](auto&& make) -> std::string {
+    try {
+      (void)make();
+    } catch (const Error& error) {
+      EXPECT_EQ(error.category(), ErrorCategory::kInvalidArgument) << error.what();
+      return error.what();
+    }
+    return "no error";
+  };
+  EXPECT_NE(message([] { return builtin("convnt"); }).find("'convnet'"), std::string::npos);
+  EXPECT_NE(message([] { return builtin("convnet", 0, 1, 3, 28); }).find("at least 4"), std::string::npos);
+  for (const std::int64_t bad : {std::int64_t{0}, std::int64_t{-1}, std::numeric_limits<std::int64_t>::max()}) {
+    EXPECT_NE(message([&] { return builtin("mlp", 0, bad, 28, 28); }), "no error") << bad;
+    EXPECT_NE(message([&] { return builtin("mlp", 0, 1, bad, 28); }), "no error") << bad;
+    EXPECT_NE(message([&] { return builtin("mlp", 0, 1, 28, bad); }), "no error") << bad;
+    EXPECT_NE(message([&] { return builtin("mlp", 0, 1, 28, 28, bad); }), "no error") << bad;
+  }
+}
+
+}  // namespace
+}  // namespace pare::graph

@@ -1,0 +1,376 @@
+// The operators: one row each of what they take, and the rule that gives their output.
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include "pare/base/strings.h"
+#include "pare/graph/validation.h"
+
+namespace pare::graph {
+namespace internal {
+
+// Order of the alternatives of graph::Attribute.
+enum class AttributeType : std::size_t { kInt, kFloat, kString, kInts, kFloats };
+
+struct AttributeRule {
+  std::string_view name;
+  AttributeType type;
+  std::optional<std::int64_t> only = std::nullopt;  // the one value that pare can run (of kInt and kFloat)
+  bool required = false;
+};
+
+enum class GraphKind { kFloat, kInteger, kEither };
+
+struct OperatorSchema {
+  std::string_view op_type;
+  GraphKind kind;
+  std::size_t min_inputs;  // the first is a value, all others are initializers
+  std::size_t max_inputs;
+  std::span<const AttributeRule> attributes;
+  Value (*infer)(const Graph& graph, const Node& node);
+};
+
+namespace {
+
+constexpr const char* kInputNames[] = {"input", "weight", "bias", "running_mean", "running_var"};
+
+std::string_view type_name(AttributeType type) {
+  constexpr std::array<std::string_view, 5> kNames{"an integer", "a number (float32)", "a text", "a list of integers",
+                                                   "a list of numbers"};
+  return kNames[static_cast<std::size_t>(type)];
+}
+
+[[noreturn]] void fail(const Graph& graph, const Node& node, const char* promise, std::string problem,
+                       ErrorCategory category = ErrorCategory::kCorruptData, std::string remedy = {}) {
+  throw GraphError(category, promise, node.name, std::move(problem), describe(graph, node), std::move(remedy));
+}
+
+const Value& input_value(const Graph& graph, const Node& node) { return graph.values.at(node.inputs[0]); }
+
+void require_rank(const Graph& graph, const Node& node, std::size_t rank) {
+  const Shape& shape = input_value(graph, node).shape;
+  if (shape.size() != rank) {
+    fail(graph, node, kPromiseShape,
+         str_cat("its input '", node.inputs[0], "' has shape ", to_string(shape), ", but ", node.op_type, " needs ",
+                 rank, " dimensions"));
+  }
+}
+
+// Input `index` is an initializer with this type and shape; a wildcard extent of -1 fits any.
+const Initializer& require_initializer(const Graph& graph, const Node& node, std::size_t index, DType dtype,
+                                       const Shape& expected) {
+  const Initializer& found = graph.initializers.at(node.inputs[index]);
+  if (found.dtype != dtype) {
+    fail(graph, node, kPromiseStructure,
+         str_cat(kInputNames[index], " '", node.inputs[index], "' is ", safetensors_name(found.dtype), " and must be ",
+                 safetensors_name(dtype)));
+  }
+  bool fits = found.shape.size() == expected.size();
+  for (std::size_t axis = 0; fits && axis < expected.size(); ++axis) {
+    fits = expected[axis] == -1 || expected[axis] == found.shape[axis];
+  }
+  if (!fits) {
+    Shape shown = expected;
+    std::string text = "[";
+    for (std::size_t axis = 0; axis < shown.size(); ++axis) {
+      text += str_cat(axis == 0 ? "" : ", ", shown[axis] == -1 ? "any" : std::to_string(shown[axis]));
+    }
+    fail(graph, node, kPromiseShape,
+         str_cat(kInputNames[index], " '", node.inputs[index], "' has shape ", to_string(found.shape),
+                 " and must have ", text, "]"));
+  }
+  return found;
+}
+
+// Output of an operator of an integer graph: codes if the value has its quantization already, else float32.
+Value quantized_or_float(const Graph& graph, const Node& node, Shape shape) {
+  Value result{.dtype = DType::kF32, .shape = std::move(shape), .quantization = {}};
+  const auto existing = graph.values.find(node.output);
+  if (existing != graph.values.end() && existing->second.quantization.has_value()) {
+    result.dtype = DType::kU8;
+    result.quantization = existing->second.quantization;
+  } else if (node.output != graph.output) {
+    fail(graph, node, kPromiseScale,
+         str_cat("its output '", node.output, "' has no quantization, and only the graph's output may be float32"));
+  }
+  return result;
+}
+
+void require_known_activation(const Graph& graph, const Node& node) {
+  const std::string activation = node.string_attribute("fused_activation", "");
+  if (!activation.empty() && activation != "Relu") {
+    fail(graph, node, kPromiseStructure, str_cat("fused_activation '", activation, "' is not known"),
+         ErrorCategory::kUnsupported, "only \"Relu\" can be fused");
+  }
+}
+
+Shape windowed_shape(const Graph& graph, const Node& node, std::int64_t channels) {
+  const Window window = window_of(graph, node);
+  const Shape& x = input_value(graph, node).shape;
+  const std::int64_t height = window.output_height(x[2]);
+  const std::int64_t width = window.output_width(x[3]);
+  if (height < 1 || width < 1) {
+    fail(graph, node, kPromiseShape,
+         str_cat("its window of ", window.kernel_h, " x ", window.kernel_w, " does not fit the input ", to_string(x)));
+  }
+  return {kBatch, channels, height, width};
+}
+
+Value infer_conv(const Graph& graph, const Node& node) {
+  const bool integer = is_integer_operator(node.op_type);
+  require_rank(graph, node, 4);
+  const Shape& x = input_value(graph, node).shape;
+  const Initializer& weight =
+      require_initializer(graph, node, 1, integer ? DType::kS8 : DType::kF32, {-1, x[1], -1, -1});
+  if (node.inputs.size() > 2) {
+    (void)require_initializer(graph, node, 2, integer ? DType::kS32 : DType::kF32, {weight.shape[0]});
+  }
+  Shape shape = windowed_shape(graph, node, weight.shape[0]);
+  if (!integer) {
+    return {.dtype = DType::kF32, .shape = std::move(shape), .quantization = {}};
+  }
+  require_known_activation(graph, node);
+  return quantized_or_float(graph, node, std::move(shape));
+}
+
+Value infer_gemm(const Graph& graph, const Node& node) {
+  const bool integer = is_integer_operator(node.op_type);
+  require_rank(graph, node, 2);
+  const Shape& x = input_value(graph, node).shape;
+  const Initializer& weight = require_initializer(graph, node, 1, integer ? DType::kS8 : DType::kF32, {-1, x[1]});
+  if (node.inputs.size() > 2) {
+    (void)require_initializer(graph, node, 2, integer ? DType::kS32 : DType::kF32, {weight.shape[0]});
+  }
+  Shape shape{kBatch, weight.shape[0]};
+  if (!integer) {
+    return {.dtype = DType::kF32, .shape = std::move(shape), .quantization = {}};
+  }
+  require_known_activation(graph, node);
+  return quantized_or_float(graph, node, std::move(shape));
+}
+
+Value infer_batch_norm(const Graph& graph, const Node& node) {
+  const Value& x = input_value(graph, node);
+  for (std::size_t index = 1; index < node.inputs.size(); ++index) {
+    (void)require_initializer(graph, node, index, DType::kF32, {x.shape[1]});
+  }
+  const float epsilon = node.float_attribute("epsilon", 1e-5F);
+  const float momentum = node.float_attribute("momentum", 0.9F);
+  if (!(epsilon > 0.0F && epsilon <= 1.0F) || !(momentum >= 0.0F && momentum <= 1.0F)) {
+    fail(graph, node, kPromiseStructure,
+         str_cat("epsilon ", epsilon, " must lie in (0, 1] and momentum ", momentum, " in [0, 1]"));
+  }
+  return x;
+}
+
+Value infer_same(const Graph& graph, const Node& node) { return input_value(graph, node); }
+
+Value infer_max_pool(const Graph& graph, const Node& node) {
+  require_rank(graph, node, 4);
+  const Value& x = input_value(graph, node);
+  const Window window = window_of(graph, node);
+  // Then every window holds at least one number of the input, so that a maximum exists.
+  if (std::max(window.pad_top, window.pad_bottom) >= window.kernel_h ||
+      std::max(window.pad_left, window.pad_right) >= window.kernel_w) {
+    fail(graph, node, kPromiseStructure, "its pads must be smaller than its kernel_shape");
+  }
+  return {.dtype = x.dtype, .shape = windowed_shape(graph, node, x.shape[1]), .quantization = x.quantization};
+}
+
+Value infer_flatten(const Graph& graph, const Node& node) {
+  const Value& x = input_value(graph, node);
+  std::int64_t features = 1;
+  for (std::size_t axis = 1; axis < x.shape.size(); ++axis) {
+    features *= x.shape[axis];  // within kMaxElemsPerImage, as the input's value was checked
+  }
+  return {.dtype = x.dtype, .shape = {kBatch, features}, .quantization = x.quantization};
+}
+
+Value infer_quantize_linear(const Graph& graph, const Node& node) {
+  const auto existing = graph.values.find(node.output);
+  if (existing == graph.values.end() || !existing->second.quantization.has_value()) {
+    fail(graph, node, kPromiseScale, str_cat("its output '", node.output, "' has no quantization"));
+  }
+  return {.dtype = DType::kU8, .shape = input_value(graph, node).shape, .quantization = existing->second.quantization};
+}
+
+constexpr AttributeRule kGroup{.name = "group", .type = AttributeType::kInt, .only = 1};
+constexpr AttributeRule kConvAttributes[] = {{.name = "strides", .type = AttributeType::kInts},
+                                             {.name = "pads", .type = AttributeType::kInts},
+                                             {.name = "dilations", .type = AttributeType::kInts},
+                                             {.name = "kernel_shape", .type = AttributeType::kInts},
+                                             kGroup};
+constexpr AttributeRule kQConvAttributes[] = {{.name = "strides", .type = AttributeType::kInts},
+                                              {.name = "pads", .type = AttributeType::kInts},
+                                              {.name = "dilations", .type = AttributeType::kInts},
+                                              {.name = "kernel_shape", .type = AttributeType::kInts},
+                                              kGroup,
+                                              {.name = "fused_activation", .type = AttributeType::kString}};
+constexpr AttributeRule kGemmAttributes[] = {
+    {.name = "transB", .type = AttributeType::kInt, .only = 1, .required = true},
+    {.name = "transA", .type = AttributeType::kInt, .only = 0},
+    {.name = "alpha", .type = AttributeType::kFloat, .only = 1},
+    {.name = "beta", .type = AttributeType::kFloat, .only = 1}};
+constexpr AttributeRule kQGemmAttributes[] = {
+    {.name = "transB", .type = AttributeType::kInt, .only = 1, .required = true},
+    {.name = "transA", .type = AttributeType::kInt, .only = 0},
+    {.name = "alpha", .type = AttributeType::kFloat, .only = 1},
+    {.name = "beta", .type = AttributeType::kFloat, .only = 1},
+    {.name = "fused_activation", .type = AttributeType::kString}};
+constexpr AttributeRule kBatchNormAttributes[] = {{.name = "epsilon", .type = AttributeType::kFloat},
+                                                  {.name = "momentum", .type = AttributeType::kFloat}};
+constexpr AttributeRule kMaxPoolAttributes[] = {
+    {.name = "kernel_shape", .type = AttributeType::kInts, .required = true},
+    {.name = "strides", .type = AttributeType::kInts},
+    {.name = "pads", .type = AttributeType::kInts}};
+constexpr AttributeRule kFlattenAttributes[] = {{.name = "axis", .type = AttributeType::kInt, .only = 1}};
+
+constexpr OperatorSchema kSchemas[] = {
+    {"Conv", GraphKind::kFloat, 2, 3, kConvAttributes, infer_conv},
+    {"Gemm", GraphKind::kFloat, 2, 3, kGemmAttributes, infer_gemm},
+    {"BatchNormalization", GraphKind::kFloat, 5, 5, kBatchNormAttributes, infer_batch_norm},
+    {"Relu", GraphKind::kFloat, 1, 1, {}, infer_same},
+    {"MaxPool", GraphKind::kEither, 1, 1, kMaxPoolAttributes, infer_max_pool},
+    {"Flatten", GraphKind::kEither, 1, 1, kFlattenAttributes, infer_flatten},
+    {"QuantizeLinear", GraphKind::kInteger, 1, 1, {}, infer_quantize_linear},
+    {"QLinearConv", GraphKind::kInteger, 3, 3, kQConvAttributes, infer_conv},
+    {"QGemm", GraphKind::kInteger, 3, 3, kQGemmAttributes, infer_gemm},
+};
+
+// Reads `count` integers within [low, high], or gives the fallback.
+std::vector<std::int64_t> window_attribute(const Graph& graph, const Node& node, const std::string& key,
+                                           std::vector<std::int64_t> fallback, std::int64_t low) {
+  const std::size_t count = fallback.size();
+  std::vector<std::int64_t> values = node.ints_attribute(key, std::move(fallback));
+  if (values.size() != count) {
+    fail(graph, node, kPromiseStructure, str_cat("'", key, "' has ", values.size(), " entries and must have ", count));
+  }
+  for (const std::int64_t value : values) {
+    if (value < low || value > kMaxWindowAttribute) {
+      fail(graph, node, kPromiseStructure,
+           str_cat("'", key, "' holds ", value, ", outside ", low, " to ", kMaxWindowAttribute));
+    }
+  }
+  return values;
+}
+
+}  // namespace
+
+std::string describe(const Graph& graph, const Node& node) {
+  return str_cat("graph '", graph.name, "', node '", node.name, "' (", node.op_type, ")");
+}
+
+bool is_integer_operator(const std::string& op_type) {
+  for (const OperatorSchema& schema : kSchemas) {
+    if (schema.op_type == op_type) {
+      return schema.kind == GraphKind::kInteger;
+    }
+  }
+  return false;
+}
+
+const OperatorSchema& find_schema(const Graph& graph, const Node& node) {
+  std::vector<std::string> known;
+  for (const OperatorSchema& schema : kSchemas) {
+    if (schema.op_type == node.op_type) {
+      return schema;
+    }
+    known.emplace_back(schema.op_type);
+  }
+  fail(graph, node, kPromiseStructure, "its operator is not known", ErrorCategory::kUnsupported,
+       did_you_mean(node.op_type, known));
+}
+
+void check_node_against_schema(const Graph& graph, const Node& node, const OperatorSchema& schema) {
+  if (node.inputs.size() < schema.min_inputs || node.inputs.size() > schema.max_inputs) {
+    fail(graph, node, kPromiseStructure,
+         str_cat("it has ", node.inputs.size(), " inputs and must have ", schema.min_inputs,
+                 schema.max_inputs > schema.min_inputs ? str_cat(" to ", schema.max_inputs) : ""));
+  }
+  std::vector<std::string> known;
+  for (const AttributeRule& rule : schema.attributes) {
+    known.emplace_back(rule.name);
+    const auto found = node.attributes.find(std::string(rule.name));
+    if (found == node.attributes.end()) {
+      if (rule.required) {
+        const std::string value = rule.only ? str_cat(" = ", *rule.only) : "";
+        fail(graph, node, kPromiseStructure, str_cat("it lacks the attribute '", rule.name, "'", value));
+      }
+      continue;
+    }
+    if (found->second.index() != static_cast<std::size_t>(rule.type)) {
+      fail(graph, node, kPromiseStructure, str_cat("attribute '", rule.name, "' must be ", type_name(rule.type)));
+    }
+    if (!rule.only) {
+      continue;
+    }
+    const bool kept = rule.type == AttributeType::kInt
+                          ? std::get<std::int64_t>(found->second) == *rule.only
+                          : std::get<float>(found->second) == static_cast<float>(*rule.only);
+    if (!kept) {
+      fail(graph, node, kPromiseStructure, str_cat("attribute '", rule.name, "' must be ", *rule.only),
+           ErrorCategory::kUnsupported, "pare has no other form of this operator");
+    }
+  }
+  for (const auto& attribute : node.attributes) {
+    if (std::find(known.begin(), known.end(), attribute.first) == known.end()) {
+      fail(graph, node, kPromiseStructure, str_cat("attribute '", attribute.first, "' is not known"),
+           ErrorCategory::kUnsupported, did_you_mean(attribute.first, known));
+    }
+  }
+}
+
+Value infer_output(const Graph& graph, const Node& node, const OperatorSchema& schema, bool integer_graph) {
+  if (integer_graph && schema.kind == GraphKind::kFloat) {
+    fail(graph, node, kPromiseStructure, "a float operator stands in an integer graph", ErrorCategory::kUnsupported);
+  }
+  const DType expected = integer_graph && schema.op_type != "QuantizeLinear" ? DType::kU8 : DType::kF32;
+  const DType found = input_value(graph, node).dtype;
+  if (found != expected) {
+    fail(graph, node, kPromiseStructure,
+         str_cat("its input '", node.inputs[0], "' is ", safetensors_name(found), " and must be ",
+                 safetensors_name(expected)));
+  }
+  return schema.infer(graph, node);
+}
+
+}  // namespace internal
+
+bool is_integer_graph(const Graph& graph) {
+  return std::any_of(graph.nodes.begin(), graph.nodes.end(),
+                     [](const Node& node) { return internal::is_integer_operator(node.op_type); });
+}
+
+Window window_of(const Graph& graph, const Node& node) {
+  std::vector<std::int64_t> kernel{1, 1};
+  if (node.has_weight()) {
+    const Shape& weight = graph.initializer(node.inputs[1]).shape;
+    if (weight.size() != 4) {
+      internal::fail(graph, node, internal::kPromiseShape,
+                     str_cat("its weight ", to_string(weight), " is no convolution's"));
+    }
+    kernel = {weight[2], weight[3]};
+  }
+  const std::vector<std::int64_t> stated = internal::window_attribute(graph, node, "kernel_shape", kernel, 1);
+  if (node.has_weight() && stated != kernel) {
+    internal::fail(graph, node, internal::kPromiseShape,
+                   str_cat("kernel_shape ", to_string(stated), " contradicts the weight's ", to_string(kernel)));
+  }
+  const std::vector<std::int64_t> strides = internal::window_attribute(graph, node, "strides", {1, 1}, 1);
+  const std::vector<std::int64_t> dilations = internal::window_attribute(graph, node, "dilations", {1, 1}, 1);
+  const std::vector<std::int64_t> pads = internal::window_attribute(graph, node, "pads", {0, 0, 0, 0}, 0);
+  return {.kernel_h = stated[0],
+          .kernel_w = stated[1],
+          .stride_h = strides[0],
+          .stride_w = strides[1],
+          .dilation_h = dilations[0],
+          .dilation_w = dilations[1],
+          .pad_top = pads[0],
+          .pad_left = pads[1],
+          .pad_bottom = pads[2],
+          .pad_right = pads[3]};
+}
+
+}  // namespace pare::graph

@@ -1,0 +1,258 @@
+// Small random integer graphs that are valid, for tests of everything that reads one. Test-only.
+//
+// Codes, scales and zero points are drawn so that outputs spread over the range instead of saturating: accumulators of
+// a product of k random codes have a standard deviation near 74 * 73 * sqrt(k), and the output scale follows that.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "pare/base/rng.h"
+#include "pare/graph/artifact.h"
+#include "pare/graph/graph.h"
+#include "pare/graph/weights.h"
+
+namespace pare::graph::testing {
+
+struct ConvOptions {
+  std::int64_t channels = 8;
+  std::vector<std::int64_t> kernel{3, 3};
+  std::vector<std::int64_t> strides{1, 1};
+  std::vector<std::int64_t> dilations{1, 1};
+  std::vector<std::int64_t> pads{1, 1, 1, 1};  // top, left, bottom, right
+  bool relu = true;
+  std::int64_t pool = 2;  // 1: no MaxPool behind it
+};
+
+struct LinearOptions {
+  std::int64_t features = 16;
+  bool relu = true;
+};
+
+struct GraphOptions {
+  std::string name = "random";
+  Shape image{1, 12, 12};  // channels, height, width
+  std::vector<ConvOptions> convs;
+  std::vector<LinearOptions> hidden;
+  std::int64_t classes = 10;
+  bool two_four = false;  // encoding of every weight but the first convolution's when the image has one channel
+};
+
+namespace internal {
+
+class RandomGraphBuilder {
+ public:
+  RandomGraphBuilder(std::uint64_t seed, GraphOptions options) : rng_(seed, 0x6AF), options_(std::move(options)) {}
+
+  Graph build() {
+    Shape image = options_.image;
+    image.insert(image.begin(), kBatch);
+    graph_.name = options_.name;
+    graph_.input = "input";
+    graph_.values["input"] = {.dtype = DType::kF32, .shape = image, .quantization = {}};
+    scale_ = 0.02F;
+    append("quantize_input", "QuantizeLinear", {"input"}, {}, random_codes(scale_));
+    std::int64_t in_channels = options_.image[0];
+    for (std::size_t i = 0; i < options_.convs.size(); ++i) {
+      const ConvOptions& conv = options_.convs[i];
+      const std::string number = std::to_string(i + 1);
+      weighted("conv" + number, "QLinearConv", {conv.channels, in_channels, conv.kernel[0], conv.kernel[1]}, conv.relu,
+               false, {{"strides", conv.strides}, {"dilations", conv.dilations}, {"pads", conv.pads}});
+      if (conv.pool > 1) {
+        const std::vector<std::int64_t> window{conv.pool, conv.pool};
+        append("pool" + number, "MaxPool", {value_}, {{"kernel_shape", window}, {"strides", window}},
+               graph_.values.at(value_).quantization);
+      }
+      in_channels = conv.channels;
+    }
+    append("flatten", "Flatten", {value_}, {}, graph_.values.at(value_).quantization);
+    // Features are known only after inference, so a graph without its linear layers is inferred first.
+    std::int64_t features = flattened_features();
+    for (std::size_t i = 0; i <= options_.hidden.size(); ++i) {
+      const bool last = i == options_.hidden.size();
+      const std::int64_t out = last ? options_.classes : options_.hidden[i].features;
+      weighted("fc" + std::to_string(i + 1), "QGemm", {out, features}, !last && options_.hidden[i].relu, last,
+               {{"transB", std::int64_t{1}}});
+      features = out;
+    }
+    graph_.nodes.back().output = graph_.output = "logits";
+    graph_.values.erase(value_);
+    infer_shapes(graph_);
+    return std::move(graph_);
+  }
+
+ private:
+  float between(float low, float high) { return low + (high - low) * rng_.uniform(); }
+
+  Quantization random_codes(float scale) {
+    return {.scales = {scale}, .zero_point = static_cast<std::int32_t>(rng_.below(256)), .axis = -1};
+  }
+
+  void append(const std::string& name, const std::string& op_type, std::vector<std::string> inputs,
+              std::map<std::string, Attribute> attributes, std::optional<Quantization> quantization) {
+    value_ = name + ".out";
+    if (quantization.has_value()) {
+      graph_.values[value_] = {.dtype = DType::kU8, .shape = {}, .quantization = std::move(quantization)};
+    }
+    graph_.nodes.push_back({.name = name,
+                            .op_type = op_type,
+                            .inputs = std::move(inputs),
+                            .output = value_,
+                            .attributes = std::move(attributes)});
+  }
+
+  std::int64_t flattened_features() {
+    std::int64_t height = options_.image[1];
+    std::int64_t width = options_.image[2];
+    std::int64_t channels = options_.image[0];
+    for (const Node& node : graph_.nodes) {
+      if (node.op_type == "QLinearConv" || node.op_type == "MaxPool") {
+        const Window window = window_of(graph_, node);
+        height = window.output_height(height);
+        width = window.output_width(width);
+      }
+    }
+    return (options_.convs.empty() ? channels : options_.convs.back().channels) * height * width;
+  }
+
+  // At most two codes of every four in group order, often fewer.
+  void prune(std::vector<std::int8_t>& grouped, const format::TwoFourLayout& layout) {
+    for (std::int64_t run = 0; run < layout.rows * layout.segments; ++run) {
+      for (std::int64_t first = 0; first < layout.segment_elems; first += 4) {
+        const std::int64_t group_elems = std::min<std::int64_t>(4, layout.segment_elems - first);
+        std::vector<std::uint32_t> order(static_cast<std::size_t>(group_elems));
+        for (std::size_t i = 0; i < order.size(); ++i) {
+          order[i] = static_cast<std::uint32_t>(i);
+        }
+        rng_.shuffle(order);
+        const std::size_t kept = rng_.below(8) == 0 ? rng_.below(2) : 2;
+        for (std::size_t i = kept; i < order.size(); ++i) {
+          grouped[static_cast<std::size_t>(run * layout.segment_elems + first) + order[i]] = 0;
+        }
+      }
+    }
+  }
+
+  void weighted(const std::string& name, const std::string& op_type, const Shape& shape, bool relu, bool is_last,
+                std::map<std::string, Attribute> attributes) {
+    const bool two_four = options_.two_four && !(op_type == "QLinearConv" && shape[1] == 1);
+    std::vector<std::int8_t> codes(static_cast<std::size_t>(element_count(shape)));
+    for (std::int8_t& code : codes) {
+      code = static_cast<std::int8_t>(static_cast<std::int32_t>(rng_.below(255)) - 127);
+    }
+    if (two_four) {
+      std::vector<std::int8_t> grouped = to_group_order(codes, shape);
+      prune(grouped, two_four_layout(shape));
+      codes = from_group_order(grouped, shape);
+    }
+    const auto channels = static_cast<std::size_t>(shape[0]);
+    const double reduction = static_cast<double>(codes.size()) / static_cast<double>(channels);
+    const double spread = 74.0 * 73.0 * std::sqrt(reduction * (two_four ? 0.5 : 1.0));
+    std::vector<float> scales(channels);
+    std::vector<std::int32_t> bias(channels);
+    for (std::size_t channel = 0; channel < channels; ++channel) {
+      scales[channel] = between(0.002F, 0.006F);
+      bias[channel] = static_cast<std::int32_t>(spread * between(-1.0F, 1.0F));
+    }
+    Initializer weight;
+    weight.dtype = DType::kS8;
+    weight.shape = shape;
+    weight.data = Buffer::copy_of(codes);
+    weight.quantization = Quantization{.scales = scales, .zero_point = 0, .axis = 0};
+    graph_.initializers[name + ".weight"] = two_four ? encode_two_four(weight) : weight;
+    Initializer bias_item;
+    bias_item.dtype = DType::kS32;
+    bias_item.shape = {shape[0]};
+    bias_item.data = Buffer::copy_of(bias);
+    graph_.initializers[name + ".bias"] = bias_item;
+    if (relu) {
+      attributes["fused_activation"] = std::string("Relu");
+    }
+    std::optional<Quantization> quantization;
+    if (!is_last) {
+      const auto output_scale = static_cast<float>(static_cast<double>(scale_) * 0.004 * spread / 60.0);
+      quantization = random_codes(output_scale);
+      scale_ = output_scale;
+    }
+    append(name, op_type, {value_, name + ".weight", name + ".bias"}, std::move(attributes), std::move(quantization));
+  }
+
+  Rng rng_;
+  GraphOptions options_;
+  Graph graph_;
+  std::string value_;
+  float scale_ = 1.0F;  // of value_
+};
+
+}  // namespace internal
+
+[[nodiscard]] inline Graph random_integer_graph(std::uint64_t seed, GraphOptions options) {
+  return internal::RandomGraphBuilder(seed, std::move(options)).build();
+}
+
+// The graph with preprocessing, class names and promises.
+[[nodiscard]] inline Artifact random_artifact(std::uint64_t seed, const GraphOptions& options) {
+  Artifact artifact;
+  artifact.graph = random_integer_graph(seed, options);
+  Rng rng(seed, 0xA27);
+  for (std::int64_t channel = 0; channel < options.image[0]; ++channel) {
+    artifact.preprocessing.mean.push_back(0.25F + 0.5F * rng.uniform());
+    artifact.preprocessing.std.push_back(0.2F + 0.2F * rng.uniform());
+  }
+  for (std::int64_t i = 0; i < options.classes; ++i) {
+    artifact.class_names.push_back("class " + std::to_string(i));
+  }
+  artifact.promises = derive_promises(artifact.graph);
+  artifact.provenance["seed"] = std::to_string(seed);
+  return artifact;
+}
+
+// conv-relu-pool twice, then two linear layers, on 1 x 12 x 12 images. Every row of a 2:4 weight has an even
+// number of whole groups, so that it takes exactly 0.625 byte a weight.
+[[nodiscard]] inline GraphOptions small_options(bool two_four) {
+  GraphOptions options;
+  options.convs = {{.channels = 8}, {.channels = 16}};
+  options.hidden = {{.features = 16}};
+  options.two_four = two_four;
+  return options;
+}
+[[nodiscard]] inline Artifact small_artifact(std::uint64_t seed, bool two_four) {
+  return random_artifact(seed, small_options(two_four));
+}
+
+// Nothing is a multiple of 4: channels 3, 5, 7, images 13 x 11, strides, dilation, uneven padding, a convolution
+// without Relu, one without a pool behind it, tails in every 2:4 weight.
+[[nodiscard]] inline GraphOptions odd_options(bool two_four) {
+  GraphOptions options;
+  options.name = "odd";
+  options.image = {3, 13, 11};
+  options.convs = {{.channels = 5, .strides = {2, 1}, .pads = {0, 1, 2, 0}, .relu = false, .pool = 1},
+                   {.channels = 7, .kernel = {2, 3}, .dilations = {2, 1}, .pads = {1, 2, 0, 1}},
+                   {.channels = 6, .kernel = {1, 1}, .pads = {0, 0, 0, 0}, .pool = 1}};
+  options.hidden = {{.features = 13}, {.features = 9, .relu = false}};
+  options.classes = 3;
+  options.two_four = two_four;
+  return options;
+}
+[[nodiscard]] inline Artifact odd_artifact(std::uint64_t seed, bool two_four) {
+  return random_artifact(seed, odd_options(two_four));
+}
+
+// Linear layers only: 1 x 5 x 6 images, 17 and 10 features.
+[[nodiscard]] inline GraphOptions mlp_options(bool two_four) {
+  GraphOptions options;
+  options.name = "linear";
+  options.image = {1, 5, 6};
+  options.hidden = {{.features = 17}, {.features = 10}};
+  options.classes = 4;
+  options.two_four = two_four;
+  return options;
+}
+[[nodiscard]] inline Artifact mlp_artifact(std::uint64_t seed, bool two_four) {
+  return random_artifact(seed, mlp_options(two_four));
+}
+
+}  // namespace pare::graph::testing

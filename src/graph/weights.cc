@@ -1,0 +1,91 @@
+#include "pare/graph/weights.h"
+
+#include <algorithm>
+
+#include "pare/base/error.h"
+
+namespace pare::graph {
+namespace {
+
+struct GroupOrder {
+  std::int64_t rows, channels, taps;
+};
+
+GroupOrder group_order_of(const Shape& shape) {
+  PARE_CHECK(shape.size() == 2 || shape.size() == 4);
+  return shape.size() == 4 ? GroupOrder{shape[0], shape[1], shape[2] * shape[3]} : GroupOrder{shape[0], shape[1], 1};
+}
+
+// Calls move(row-major index, group-order index) for every element.
+template <typename Move>
+void for_each_pair(const Shape& shape, Move&& move) {
+  const GroupOrder order = group_order_of(shape);
+  std::size_t grouped = 0;
+  for (std::int64_t row = 0; row < order.rows; ++row) {
+    for (std::int64_t tap = 0; tap < order.taps; ++tap) {
+      for (std::int64_t channel = 0; channel < order.channels; ++channel) {
+        move(static_cast<std::size_t>((row * order.channels + channel) * order.taps + tap), grouped++);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+format::TwoFourLayout two_four_layout(const Shape& weight_shape) {
+  const GroupOrder order = group_order_of(weight_shape);
+  return {.rows = order.rows, .segments = order.taps, .segment_elems = order.channels};
+}
+
+std::vector<std::int8_t> to_group_order(std::span<const std::int8_t> codes, const Shape& weight_shape) {
+  PARE_CHECK(static_cast<std::int64_t>(codes.size()) == element_count(weight_shape));
+  std::vector<std::int8_t> grouped(codes.size());
+  for_each_pair(weight_shape, [&](std::size_t row_major, std::size_t group) { grouped[group] = codes[row_major]; });
+  return grouped;
+}
+
+std::vector<std::int8_t> from_group_order(std::span<const std::int8_t> codes, const Shape& weight_shape) {
+  PARE_CHECK(static_cast<std::int64_t>(codes.size()) == element_count(weight_shape));
+  std::vector<std::int8_t> row_major_codes(codes.size());
+  for_each_pair(weight_shape,
+                [&](std::size_t row_major, std::size_t group) { row_major_codes[row_major] = codes[group]; });
+  return row_major_codes;
+}
+
+std::vector<std::int8_t> codes_in_group_order(const Initializer& weight) {
+  PARE_CHECK(weight.dtype == DType::kS8);
+  if (weight.encoding == Encoding::kTwoFour) {
+    return format::decode_two_four(weight.data.as<std::int8_t>(), weight.indices.as<std::uint8_t>(),
+                                   two_four_layout(weight.shape));
+  }
+  return to_group_order(weight.data.as<std::int8_t>(), weight.shape);
+}
+
+std::int64_t count_zeros(const Initializer& weight) {
+  PARE_CHECK(weight.dtype == DType::kS8);
+  const auto stored = weight.data.as<std::int8_t>();
+  const auto zeros = std::count(stored.begin(), stored.end(), std::int8_t{0});
+  return element_count(weight.shape) - (static_cast<std::int64_t>(stored.size()) - zeros);
+}
+
+Initializer encode_two_four(const Initializer& dense) {
+  PARE_CHECK(dense.encoding == Encoding::kDense);
+  const format::TwoFourWeights packed =
+      format::encode_two_four(codes_in_group_order(dense), two_four_layout(dense.shape));
+  Initializer result = dense;
+  result.encoding = Encoding::kTwoFour;
+  result.data = Buffer::copy_of(packed.values);
+  result.indices = Buffer::copy_of(packed.indices);
+  return result;
+}
+
+Initializer decode_two_four(const Initializer& packed) {
+  PARE_CHECK(packed.encoding == Encoding::kTwoFour);
+  Initializer result = packed;
+  result.encoding = Encoding::kDense;
+  result.data = Buffer::copy_of(from_group_order(codes_in_group_order(packed), packed.shape));
+  result.indices = {};
+  return result;
+}
+
+}  // namespace pare::graph

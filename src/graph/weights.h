@@ -1,0 +1,35 @@
+// Weights between their encodings: row-major as trained, 2:4 as stored, group order as kernels want them.
+//
+// Group order is [O, kh, kw, I] for a convolution (groups of four run along the input channels) and row-major [n, k]
+// for a matrix; format/two_four.h says why.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "pare/format/two_four.h"
+#include "pare/graph/graph.h"
+
+namespace pare::graph {
+
+// Of a weight [O, I, kh, kw] or [n, k]. Precondition: rank 4 or 2.
+[[nodiscard]] format::TwoFourLayout two_four_layout(const Shape& weight_shape);
+
+// Row-major codes [O, I, kh, kw] (or [n, k]) to group order, and back. Precondition: sizes match the shape.
+[[nodiscard]] std::vector<std::int8_t> to_group_order(std::span<const std::int8_t> codes, const Shape& weight_shape);
+[[nodiscard]] std::vector<std::int8_t> from_group_order(std::span<const std::int8_t> codes, const Shape& weight_shape);
+
+// Codes of an int8 weight in group order, whatever its encoding. Precondition: the graph was validated.
+[[nodiscard]] std::vector<std::int8_t> codes_in_group_order(const Initializer& weight);
+
+// Codes of an int8 weight that are 0; those that 2:4 leaves out count. Precondition: the graph was validated.
+[[nodiscard]] std::int64_t count_zeros(const Initializer& weight);
+
+// A dense int8 weight re-encoded as 2:4; quantization is kept. Precondition: the pattern holds
+// (format::find_two_four_violation of to_group_order(codes)).
+[[nodiscard]] Initializer encode_two_four(const Initializer& dense);
+// The reverse.
+[[nodiscard]] Initializer decode_two_four(const Initializer& packed);
+
+}  // namespace pare::graph

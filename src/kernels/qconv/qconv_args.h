@@ -1,0 +1,34 @@
+// Operands of a quantized convolution (qconv.h), and what the kernels of its table are made from. Includes nothing that
+// files compiled for one instruction set may not include.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "pare/kernels/epilogue.h"
+#include "pare/kernels/weights.h"
+
+namespace pare::kernels {
+
+struct QConvShape {
+  std::int64_t in_h = 0, in_w = 0, in_c = 0;
+  std::int64_t out_h = 0, out_w = 0, out_c = 0;
+  std::int64_t kernel_h = 0, kernel_w = 0;
+  std::int64_t stride_h = 1, stride_w = 1;
+  std::int64_t dilation_h = 1, dilation_w = 1;
+  std::int64_t pad_top = 0, pad_left = 0;
+};
+
+struct QConvArgs {
+  QConvShape shape;
+  const std::uint8_t* x = nullptr;  // [batch][in_h][in_w][in_c]
+  std::int32_t x_zero_point = 0;
+  const void* packed = nullptr;  // what pack() wrote
+  void* y = nullptr;             // [batch][out_h][out_w][out_c]
+  Epilogue epilogue;
+};
+
+// Implementations, named as the table names them. The packings of the scalar ones are dot/dot_s16.h's.
+void qconv_run_s16(const QConvArgs& args, std::int64_t row_begin, std::int64_t row_end);
+
+}  // namespace pare::kernels

@@ -1,0 +1,41 @@
+// C[m, n] = epilogue(bias[n] + sum_k (A[m, k] - a_zero_point) * B[n, k])     A uint8, B int8, accumulators int32,
+// exact.
+//
+// A kernel is one row of qgemm_kernels(): dispatch, tests and benchmarks walk that table, which is made from
+// qgemm_kernels.inc. Every kernel equals reference_qgemm bit for bit. Pointers and strides only: no allocation,
+// threads, exceptions or environment.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "pare/base/cpu.h"
+#include "pare/kernels/qgemm/qgemm_args.h"
+#include "pare/kernels/weights.h"
+
+namespace pare::kernels {
+
+struct QGemmKernel {
+  const char* name;  // qgemm_u8_s8_<format>_<mr>x<nr>_<isa>
+  Isa isa;
+  WeightFormat format;
+  std::int64_t n_tile;  // run() takes column ranges that start at multiples of this
+  const char* note;     // what a reader of the plan should know, or ""
+  // Bytes that pack() writes; the caller aligns them to 64.
+  std::size_t (*packed_bytes)(const CanonicalWeights& weights);
+  void (*pack)(const CanonicalWeights& weights, void* packed);
+  // Computes columns [n_begin, n_end) of rows [m_begin, m_end). Calls on disjoint parts of C may run at the same time.
+  void (*run)(const QGemmArgs& args, std::int64_t m_begin, std::int64_t m_end, std::int64_t n_begin,
+              std::int64_t n_end);
+};
+
+// Weakest instruction set first.
+[[nodiscard]] std::span<const QGemmKernel> qgemm_kernels();
+// The kernel for this format on this ISA or the nearest weaker one; never null.
+[[nodiscard]] const QGemmKernel& find_qgemm_kernel(WeightFormat format, Isa isa);
+
+// The semantics: all of C, from weights as stored (`args.packed` is not read).
+void reference_qgemm(const QGemmArgs& args, const CanonicalWeights& weights, WeightFormat format);
+
+}  // namespace pare::kernels

@@ -1,0 +1,76 @@
+// Random weights, stored dense and 2:4, and epilogues for them.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "pare/base/rng.h"
+#include "pare/format/two_four.h"
+#include "pare/kernels/epilogue.h"
+#include "pare/kernels/weights.h"
+
+namespace pare::kernels::testing {
+
+// Weights of one layer as an artifact would store them.
+struct StoredWeights {
+  std::int64_t n = 0;
+  std::int64_t segments = 1;
+  std::int64_t segment_elems = 0;
+  WeightFormat format = WeightFormat::kDense;
+  std::vector<std::int8_t> dense;  // [n][segments * segment_elems], whatever the format
+  format::TwoFourWeights two_four;
+
+  [[nodiscard]] CanonicalWeights view() const {
+    if (format == WeightFormat::kDense) return {dense.data(), nullptr, n, segments, segment_elems};
+    return {two_four.values.data(), two_four.indices.data(), n, segments, segment_elems};
+  }
+};
+
+// Any int8 code, -128 included; of a 2:4 weight every group keeps 0, 1 or 2 random positions.
+inline StoredWeights random_weights(Rng& rng, WeightFormat format, std::int64_t n, std::int64_t segments,
+                                    std::int64_t segment_elems) {
+  StoredWeights weights{n, segments, segment_elems, format, {}, {}};
+  weights.dense.resize(static_cast<std::size_t>(n * segments * segment_elems));
+  for (std::int8_t& code : weights.dense) code = static_cast<std::int8_t>(rng.below(256));
+  if (format == WeightFormat::kTwoFour) {
+    for (std::int64_t segment = 0; segment < n * segments; ++segment) {
+      for (std::int64_t start = 0; start < segment_elems; start += 4) {
+        // Either may repeat the other, and codes may be 0 anyway: groups with fewer than two non-zeros occur.
+        const auto first = static_cast<std::int64_t>(rng.below(4));
+        const auto second = static_cast<std::int64_t>(rng.below(4));
+        for (std::int64_t i = 0; i < 4 && start + i < segment_elems; ++i) {
+          if (i != first && i != second)
+            weights.dense[static_cast<std::size_t>(segment * segment_elems + start + i)] = 0;
+        }
+      }
+    }
+    weights.two_four = format::encode_two_four(weights.dense, {n, segments, segment_elems});
+  }
+  return weights;
+}
+
+// Bias and multipliers such that outputs spread over all codes, both clamps included.
+struct RandomEpilogue {
+  std::vector<std::int32_t> bias;
+  std::vector<float> multiplier;
+  Epilogue epilogue;
+};
+
+inline RandomEpilogue random_epilogue(Rng& rng, std::int64_t n, std::int64_t k) {
+  RandomEpilogue random;
+  const float spread = 128.0F / (74.0F * 74.0F * (1.0F + static_cast<float>(k)) / 8.0F);
+  for (std::int64_t j = 0; j < n; ++j) {
+    random.bias.push_back(static_cast<std::int32_t>(rng.below(200001)) - 100000);
+    random.multiplier.push_back(spread * (0.1F + rng.uniform()));
+  }
+  random.epilogue.bias = random.bias.data();
+  random.epilogue.multiplier = random.multiplier.data();
+  random.epilogue.zero_point = static_cast<std::int32_t>(rng.below(256));
+  const bool relu = rng.below(2) == 1;
+  random.epilogue.qmin = relu ? random.epilogue.zero_point : 0;
+  random.epilogue.relu = relu;
+  random.epilogue.output = rng.below(3) == 0 ? Epilogue::Output::kF32 : Epilogue::Output::kU8;
+  return random;
+}
+
+}  // namespace pare::kernels::testing

@@ -1,0 +1,34 @@
+// Y[b, c, p] = X[b, p, c]     NHWC to NCHW, p = y * width + x; uint8 codes
+//
+// Flatten needs it, because the columns of a Gemm's weight count in NCHW order, and so do taps. Rules for kernels:
+// qgemm/qgemm.h.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "pare/base/cpu.h"
+
+namespace pare::kernels {
+
+struct TransposeArgs {
+  std::int64_t channels = 0;
+  std::int64_t pixels = 0;
+  const std::uint8_t* x = nullptr;  // [batch][pixels][channels]
+  std::uint8_t* y = nullptr;        // [batch][channels][pixels]
+};
+
+struct TransposeKernel {
+  const char* name;  // nhwc_to_nchw_u8_<isa>
+  Isa isa;
+  // Images [begin, end).
+  void (*run)(const TransposeArgs& args, std::int64_t begin, std::int64_t end);
+};
+
+[[nodiscard]] std::span<const TransposeKernel> transpose_kernels();
+[[nodiscard]] const TransposeKernel& find_transpose_kernel(Isa isa);
+
+// The semantics: images [0, batch).
+void reference_transpose(const TransposeArgs& args, std::int64_t batch);
+
+}  // namespace pare::kernels

@@ -1,0 +1,446 @@
+#include "pare/pipeline/runner.h"
+
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <csignal>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "pare/base/strings.h"
+#include "pare/base/testing.h"
+#include "pare/graph/artifact.h"
+#include "pare/pipeline/commands.h"
+#include "pare/pipeline/convert_step.h"
+#include "pare/pipeline/report/report.h"
+#include "pare/pipeline/testing/tiny_run.h"
+#include "pare/pipeline/training.h"
+
+namespace pare::pipeline {
+namespace {
+
+using ::pare::testing::error_of;
+using ::pare::testing::get_file;
+using ::pare::testing::put_file;
+using ::pare::testing::tiny_header;
+using ::pare::testing::tiny_recipe;
+using ::pare::testing::TinyRun;
+
+Monitor& quiet() {
+  static Monitor monitor({MonitorStyle::kQuiet, 0.0, stdout, stderr});
+  return monitor;
+}
+
+RunRecord run(const TinyRun& tiny, const std::vector<std::string>& overrides = {},
+              IfRunExists if_exists = IfRunExists::kRefuse, bool train_only = false) {
+  RunOptions options;
+  options.folder = tiny.out();
+  options.if_exists = if_exists;
+  options.train_only = train_only;
+  return run_recipe(load_recipe(tiny.recipe(), overrides), options, quiet());
+}
+
+// The run of tiny_recipe that several tests look at.
+struct Shared {
+  TinyRun tiny;
+  RunRecord record = run(tiny);
+};
+const Shared& shared() {
+  static const Shared result;
+  return result;
+}
+
+TEST(Runner, GoesThroughAllStagesToAnArtifactThatAgreesWithQat) {
+  const RunRecord& record = shared().record;
+  ASSERT_EQ(record.stages.size(), 3U);
+  EXPECT_EQ(record.stages[0].kind, "dense");
+  EXPECT_EQ(record.stages[0].sparsity, 0.0);
+  EXPECT_EQ(record.stages[1].kind, "sparse");
+  EXPECT_GE(record.stages[1].sparsity, 0.49);  // conv1 stays dense
+  EXPECT_EQ(record.stages[2].kind, "qat");
+  EXPECT_GE(record.stages[2].sparsity, record.stages[1].sparsity);  // small weights round to 0 as well
+  EXPECT_EQ(record.stages[1].first_step, record.stages[0].steps);
+  EXPECT_EQ(record.runtime.samples, 101);
+  EXPECT_EQ(record.runtime.mismatches, 0);
+  EXPECT_DOUBLE_EQ(record.runtime.accuracy, record.stages[2].accuracy);
+  // The images can be told apart; a network that learned nothing is right in a quarter of them.
+  EXPECT_GT(record.runtime.accuracy, 60.0);
+  EXPECT_TRUE(record.accepted);
+}
+
+TEST(Runner, ReportsEveryLayerAndTheReasonForADenseOne) {
+  const RunRecord& record = shared().record;
+  ASSERT_EQ(record.layers.size(), 4U);
+  for (const LayerRecord& layer : record.layers) {
+    SCOPED_TRACE(layer.name);
+    EXPECT_FALSE(layer.kernel.empty());
+    EXPECT_EQ(layer.weight_bits, 8);
+    if (layer.name == "conv1") {
+      EXPECT_EQ(layer.pattern, "dense");
+      EXPECT_EQ(layer.note, "one input channel");
+    } else {
+      EXPECT_EQ(layer.pattern, "2:4");
+      EXPECT_GE(layer.zeros, element_count(layer.shape) / 2);
+    }
+  }
+  EXPECT_EQ(record.artifact.bytes,
+            static_cast<std::int64_t>(std::filesystem::file_size(shared().tiny.out() / "model.pare")));
+  EXPECT_EQ(record.class_names.size(), 4U);
+  std::int64_t counted = 0;
+  for (const auto& row : record.confusion) {
+    for (const std::int64_t count : row) {
+      counted += count;
+    }
+  }
+  EXPECT_EQ(counted, 101);
+}
+
+TEST(Runner, WritesTheFilesThatItSays) {
+  for (const char* file : {"model.pare", "report.json", "report.html", "recipe.toml", "stages/dense.ckpt",
+                           "stages/sparse.ckpt", "stages/qat.ckpt"}) {
+    EXPECT_TRUE(std::filesystem::is_regular_file(shared().tiny.out() / file)) << file;
+  }
+  EXPECT_EQ(get_file(shared().tiny.out() / "status"), "finished\n");
+  EXPECT_FALSE(std::filesystem::is_empty(shared().tiny.out() / "events"));
+  const RunRecord read = record_from_json(get_file(shared().tiny.out() / "report.json"));
+  EXPECT_EQ(report_json(read), report_json(shared().record));
+}
+
+TEST(Runner, SeriesRunOverAllStagesByGlobalStep) {
+  const RunRecord& record = shared().record;
+  std::int64_t steps = 0;
+  for (const StageRecord& stage : record.stages) {
+    steps += stage.steps;
+  }
+  for (const char* name : {"loss", "lr", "accuracy", "sparsity"}) {
+    SCOPED_TRACE(name);
+    const std::vector<SeriesPoint>& points = record.series.at(name);
+    ASSERT_FALSE(points.empty());
+    EXPECT_EQ(points.back().step, steps);
+    EXPECT_TRUE(std::is_sorted(points.begin(), points.end(),
+                               [](const auto& a, const auto& b) { return a.step <= b.step && &a != &b; }));
+  }
+  EXPECT_EQ(record.series.at("accuracy").back().value, record.stages.back().accuracy);
+}
+
+TEST(Runner, TheArtifactKeepsItsPromises) {
+  const graph::VerifyReport verified = graph::verify_artifact(shared().tiny.out() / "model.pare");
+  EXPECT_TRUE(verified.ok()) << format_findings(verified);
+  EXPECT_GT(verified.facts_checked, 10);
+}
+
+TEST(Runner, AnEditedModelShowsAsMismatches) {
+  // The same comparison as in a run, with a model that is not the artifact's.
+  TinyRun tiny;
+  const Recipe recipe = load_recipe(shared().tiny.recipe());
+  const RunData data = load_run_data(recipe);
+  Training training(recipe, data.image, data.classes(), 10,
+                    train::read_checkpoint(shared().tiny.out() / "stages" / "qat.ckpt"));
+  RunRecord record;
+  EXPECT_EQ(check_artifact(training, data, shared().tiny.out() / "model.pare", record), "");
+  EXPECT_EQ(record.runtime.mismatches, 0);
+  {
+    const torch::NoGradGuard no_gradient;
+    training.model().bias("conv2").add_(0.05);
+  }
+  const std::string problem = check_artifact(training, data, shared().tiny.out() / "model.pare", record);
+  EXPECT_NE(problem.find("differ from QAT's"), std::string::npos) << problem;
+  EXPECT_NE(problem.find("relu2.out"), std::string::npos) << problem;
+  EXPECT_GT(record.runtime.mismatches, 0);
+}
+
+TEST(Runner, TrainingThenRunGivesTheArtifactOfOneRun) {
+  const TinyRun tiny;
+  const RunRecord trained = run(tiny, {}, IfRunExists::kRefuse, /*train_only=*/true);
+  EXPECT_EQ(trained.artifact.bytes, 0);
+  EXPECT_FALSE(std::filesystem::exists(tiny.out() / "model.pare"));
+  const RunRecord record = run(tiny, {}, IfRunExists::kResume);
+  EXPECT_EQ(get_file(tiny.out() / "model.pare"), get_file(shared().tiny.out() / "model.pare"));
+  EXPECT_EQ(record.runtime.mismatches, 0);
+}
+
+TEST(Runner, ConvertOfACheckpointGivesTheArtifactOfTheRun) {
+  const TinyRun tiny;
+  const RunRecord record =
+      convert_checkpoint(shared().tiny.out() / "stages" / "qat.ckpt", tiny / "converted.pare", {}, quiet());
+  EXPECT_EQ(record.runtime.mismatches, 0);
+  EXPECT_EQ(get_file(tiny / "converted.pare"), get_file(shared().tiny.out() / "model.pare"));
+}
+
+TEST(Runner, SquashingBeforeQatHasFinishedIsRefusedWithTheStage) {
+  const TinyRun tiny;
+  const auto error = error_of([&] {
+    return convert_checkpoint(shared().tiny.out() / "stages" / "sparse.ckpt", tiny / "converted.pare", {}, quiet());
+  });
+  ASSERT_TRUE(error);
+  EXPECT_EQ(error->category(), ErrorCategory::kState);
+  EXPECT_NE(std::string(error->what()).find("'qat'"), std::string::npos) << error->what();
+  EXPECT_FALSE(std::filesystem::exists(tiny / "converted.pare"));
+}
+
+TEST(Runner, ACheckpointEvaluatesAsTheRunDid) {
+  for (std::size_t i = 0; i < 3; ++i) {
+    const StageRecord& stage = shared().record.stages[i];
+    const CheckpointEvaluation result =
+        evaluate_checkpoint(shared().tiny.out() / "stages" / (stage.name + ".ckpt"), {});
+    EXPECT_EQ(result.evaluation.accuracy, stage.accuracy) << stage.name;
+    EXPECT_EQ(result.exact, stage.kind == "qat");
+  }
+}
+
+TEST(Runner, ACompleteRunIsOnlyJudgedAnew) {
+  const TinyRun tiny;
+  run(tiny);
+  const auto before = std::filesystem::last_write_time(tiny.out() / "model.pare");
+  EXPECT_EQ(run(tiny, {}, IfRunExists::kResume).runtime.samples, 101);
+  EXPECT_EQ(std::filesystem::last_write_time(tiny.out() / "model.pare"), before);
+  EXPECT_PARE_ERROR(run(tiny), kState, "complete");
+}
+
+// A mask that keeps nothing leaves no accuracy, whatever was learned before.
+const char* const kRuin =
+    "stage.sparse.sparsifier={ sparse_block_shape = [1, 1], zeros_per_block = 1, sparsity_level = 1.0 }";
+
+TEST(Runner, AStageThatLosesTooMuchStopsTheRunAndKeepsTheLastGoodModel) {
+  const TinyRun tiny;
+  std::vector<std::string> overrides = {"stage.sparse.max_accuracy_drop=0", kRuin, "stage.dense.epochs=4"};
+  const auto error = error_of([&] { return run(tiny, overrides); });
+  ASSERT_TRUE(error);
+  EXPECT_EQ(error->category(), ErrorCategory::kAccuracy) << error->what();
+  EXPECT_NE(error->problem().find("stage 'sparse' lost"), std::string::npos) << error->what();
+  EXPECT_NE(error->remedy().find("stages/dense.ckpt"), std::string::npos) << error->what();
+  EXPECT_TRUE(std::filesystem::exists(tiny.out() / "stages" / "dense.ckpt"));
+  EXPECT_FALSE(std::filesystem::exists(tiny.out() / "stages" / "qat.ckpt"));
+  EXPECT_EQ(get_file(tiny.out() / "status"), "stopped\n");
+  const RunRecord record = record_from_json(get_file(tiny.out() / "report.json"));
+  EXPECT_EQ(record.stages.size(), 2U);
+  EXPECT_FALSE(record.accepted);
+
+  // The same limit stops it again; a higher one lets it go on from there.
+  EXPECT_PARE_ERROR(run(tiny, overrides, IfRunExists::kResume), kAccuracy, "'sparse' lost");
+  overrides[0] = "stage.sparse.max_accuracy_drop=100";
+  overrides.emplace_back("accept.max_accuracy_drop=100");
+  EXPECT_EQ(run(tiny, overrides, IfRunExists::kResume).stages.size(), 3U);
+}
+
+TEST(Runner, AnArtifactBelowTheLimitFailsAndKeepsItsFiles) {
+  const TinyRun tiny;
+  const std::vector<std::string> overrides = {"accept.max_accuracy_drop=0", "stage.dense.epochs=4", kRuin,
+                                              "convert.sparsify=dense"};
+  EXPECT_PARE_ERROR(run(tiny, overrides), kAccuracy, "below the dense stage");
+  EXPECT_TRUE(std::filesystem::exists(tiny.out() / "model.pare"));
+  EXPECT_TRUE(std::filesystem::exists(tiny.out() / "report.html"));
+  EXPECT_FALSE(record_from_json(get_file(tiny.out() / "report.json")).accepted);
+  EXPECT_EQ(get_file(tiny.out() / "status"), "finished\n");
+  EXPECT_PARE_ERROR(run(tiny, overrides, IfRunExists::kResume), kAccuracy, "below the dense stage");
+}
+
+TEST(Runner, ALossThatIsNotFiniteNamesStageStepAndRemedy) {
+  const TinyRun tiny;
+  const auto error = error_of([&] {
+    return run(tiny, {"stage.sparse.optimizer.lr=1e30", "stage.sparse.optimizer.weight_decay=0"});
+  });
+  ASSERT_TRUE(error);
+  EXPECT_EQ(error->category(), ErrorCategory::kNumeric) << error->what();
+  EXPECT_EQ(error->where(), "stage 'sparse'");
+  EXPECT_NE(error->problem().find("at step"), std::string::npos) << error->what();
+  EXPECT_NE(error->problem().find("1e+30"), std::string::npos) << error->what();
+  EXPECT_NE(error->remedy().find("--set stage.sparse.optimizer.lr="), std::string::npos) << error->what();
+}
+
+TEST(Runner, ADenseStageAfterASparseOneLiftsTheMasks) {
+  const TinyRun tiny(tiny_header() + R"(
+[[stage]]
+kind = "sparse"
+optimizer = { lr = 2e-3 }
+[[stage]]
+kind = "dense"
+optimizer = { lr = 2e-3 }
+[[stage]]
+kind = "qat"
+)");
+  const RunRecord record = run(tiny);
+  EXPECT_GE(record.stages[0].sparsity, 0.49);
+  EXPECT_EQ(record.stages[1].sparsity, 0.0);
+  EXPECT_LT(record.stages[2].sparsity, 0.2);
+  for (const LayerRecord& layer : record.layers) {
+    EXPECT_EQ(layer.pattern, "dense") << layer.name;
+  }
+  EXPECT_TRUE(std::any_of(record.warnings.begin(), record.warnings.end(), [](const std::string& warning) {
+    return warning.find("lifts the masks") != std::string::npos;
+  }));
+}
+
+TEST(Runner, MasksMayMoveDuringQat) {
+  const TinyRun tiny(tiny_header() + R"(
+[[stage]]
+kind = "dense"
+[[stage]]
+kind = "qat"
+epochs = 2
+optimizer = { lr = 1e-3 }
+sparsifier = { pattern = "2:4" }
+sparsity_schedule = { name = "linear", until_epoch = 1, update_every = 1 }
+)");
+  const RunRecord record = run(tiny);
+  EXPECT_GE(record.stages[1].sparsity, 0.49);
+  EXPECT_EQ(record.runtime.mismatches, 0);
+  EXPECT_EQ(record.layers.back().pattern, "2:4");
+}
+
+TEST(Runner, OtherPatternsStayDenseInTheArtifactAndSayWhy) {
+  const TinyRun tiny;
+  const RunRecord record =
+      run(tiny, {"stage.sparse.sparsifier={ sparse_block_shape = [1, 1], zeros_per_block = 1, sparsity_level = 0.8 }"});
+  const LayerRecord& fc1 = record.layers.at(2);
+  EXPECT_EQ(fc1.pattern, "dense");
+  EXPECT_NE(fc1.note.find("unstructured"), std::string::npos) << fc1.note;
+  EXPECT_GE(fc1.zeros, element_count(fc1.shape) * 79 / 100);
+  EXPECT_EQ(record.runtime.mismatches, 0);
+}
+
+TEST(Runner, AFractionOfAnEpochIsEnough) {
+  const TinyRun tiny(tiny_recipe("0.5"));
+  const RunRecord record = run(tiny, {"stage.dense.epochs=0.01", "stage.qat.quantize.freeze_observers_epoch=0.25"});
+  EXPECT_EQ(record.stages[0].steps, 1);
+  EXPECT_EQ(record.stages[1].steps, 5);
+  EXPECT_EQ(record.stages[1].epochs, 0.5);
+  EXPECT_EQ(record.runtime.mismatches, 0);
+}
+
+TEST(Runner, BadDataIsRefusedBeforeTheFolderIsMade) {
+  const auto refused = [](const std::string& file, const std::string& bytes, ErrorCategory category) {
+    SCOPED_TRACE(file + " of " + std::to_string(bytes.size()) + " bytes");
+    const TinyRun tiny;
+    put_file(tiny / file, bytes);
+    const auto error = error_of([&] { return run(tiny); });
+    ASSERT_TRUE(error);
+    EXPECT_EQ(error->category(), category) << error->what();
+    EXPECT_NE(std::string(error->what()).find(file), std::string::npos) << error->what();
+    EXPECT_FALSE(std::filesystem::exists(tiny.out()));
+  };
+  const std::string images = get_file(shared().tiny / "train-images");
+  const std::string labels = get_file(shared().tiny / "train-labels");
+  refused("train-images", "", ErrorCategory::kCorruptData);
+  refused("train-images", images.substr(0, images.size() - 1), ErrorCategory::kCorruptData);
+  refused("train-images", images + "x", ErrorCategory::kCorruptData);
+  refused("train-images", "PK" + images.substr(2), ErrorCategory::kCorruptData);
+  refused("train-labels", std::string("\x00\x00\x08\x01\x00\x00\x00\x01\x00", 9), ErrorCategory::kCorruptData);
+  refused("train-images", std::string("\x00\x00\x08\x03\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", 16),
+          ErrorCategory::kCorruptData);
+  refused("train-images", std::string("\x00\x00\x08\x03\x00\x00\x01\x40\x00\x00\x00\x00\x00\x00\x00\x08", 16),
+          ErrorCategory::kCorruptData);
+  std::string bad_label = labels;
+  bad_label.back() = 9;
+  refused("train-labels", bad_label, ErrorCategory::kCorruptData);
+}
+
+TEST(Runner, ImagesThatDoNotFitTheRecipeAreRefused) {
+  const TinyRun tiny;
+  EXPECT_PARE_ERROR(run(tiny, {"data.batch=321"}), kInvalidArgument, "a batch of 321");
+  EXPECT_PARE_ERROR(run(tiny, {"data.limit_test=102"}), kInvalidArgument,
+                    "limit_test asks for 102 images; there are 101");
+  EXPECT_PARE_ERROR(run(tiny, {"data.normalize={ mean = [0.1, 0.2, 0.3], std = [1, 1, 1] }"}), kInvalidArgument,
+                    "3 channels; the images have 1");
+}
+
+TEST(Runner, AnotherDataSetCannotBeResumed) {
+  const TinyRun tiny;
+  run(tiny, {}, IfRunExists::kRefuse, /*train_only=*/true);
+  testing::write_tiny_images((tiny / "x").parent_path(), "train", 320, 99);
+  EXPECT_PARE_ERROR(run(tiny, {}, IfRunExists::kResume), kInvalidArgument, "other data");
+}
+
+TEST(Runner, DamagedCheckpointsArePassedOverOrRefused) {
+  const TinyRun tiny;
+  run(tiny, {}, IfRunExists::kRefuse, /*train_only=*/true);
+  std::vector<std::filesystem::path> files;
+  for (const auto& entry : std::filesystem::directory_iterator(tiny.out() / "checkpoints")) {
+    files.push_back(entry.path());
+  }
+  std::sort(files.begin(), files.end());
+  ASSERT_EQ(files.size(), 2U);
+  std::string newest = get_file(files[1]);
+  newest[newest.size() / 2] = static_cast<char>(newest[newest.size() / 2] ^ 1);
+  put_file(files[1], newest);
+  // From the one before it, the run comes out the same.
+  run(tiny, {}, IfRunExists::kResume);
+  EXPECT_EQ(get_file(tiny.out() / "model.pare"), get_file(shared().tiny.out() / "model.pare"));
+
+  for (const auto& entry : std::filesystem::directory_iterator(tiny.out() / "checkpoints")) {
+    put_file(entry.path(), get_file(entry.path()).substr(0, 1000));
+  }
+  put_file(tiny.out() / "status", "running\n");
+  EXPECT_PARE_ERROR(run(tiny, {}, IfRunExists::kResume), kCorruptData, "");
+}
+
+// While it lives no file may grow beyond `bytes`, as on a disk that is full.
+class FullDisk {
+ public:
+  explicit FullDisk(rlim_t bytes) {
+    PARE_CHECK(getrlimit(RLIMIT_FSIZE, &before_) == 0);
+    rlimit limit = before_;
+    limit.rlim_cur = bytes;
+    handler_ = std::signal(SIGXFSZ, SIG_IGN);
+    PARE_CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+  }
+  ~FullDisk() {
+    setrlimit(RLIMIT_FSIZE, &before_);
+    std::signal(SIGXFSZ, handler_);
+  }
+  FullDisk(const FullDisk&) = delete;
+  FullDisk& operator=(const FullDisk&) = delete;
+
+ private:
+  rlimit before_{};
+  void (*handler_)(int) = nullptr;
+};
+
+TEST(Runner, AFullDiskIsAnIoErrorThatLeavesNoHalfFile) {
+  const TinyRun tiny;
+  run(tiny, {}, IfRunExists::kRefuse, /*train_only=*/true);
+  const std::string report = get_file(tiny.out() / "report.json");
+  const auto files = [&] {
+    std::vector<std::string> names;
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(tiny.out())) {
+      names.push_back(entry.path().string());
+    }
+    std::sort(names.begin(), names.end());
+    return names;
+  };
+  const std::vector<std::string> before = files();
+  {
+    const FullDisk full(4096);
+    EXPECT_PARE_ERROR(run(tiny, {}, IfRunExists::kResume), kIo, "");
+  }
+  EXPECT_EQ(files(), before);
+  EXPECT_EQ(get_file(tiny.out() / "report.json"), report);
+  // With room again it goes on as if nothing had been.
+  run(tiny, {}, IfRunExists::kResume);
+  EXPECT_EQ(get_file(tiny.out() / "model.pare"), get_file(shared().tiny.out() / "model.pare"));
+}
+
+TEST(Runner, AFullDiskInTheMidstOfTrainingKeepsTheCheckpointBefore) {
+  const TinyRun tiny;
+  {
+    // Room for a stage's checkpoint of 400 kB, but not for one with an optimizer beside it.
+    const FullDisk full(700 * 1000);
+    EXPECT_PARE_ERROR(run(tiny, {"stage.sparse.epochs=2"}), kIo, "");
+  }
+  const RunRecord record = run(tiny, {"stage.sparse.epochs=2"}, IfRunExists::kResume);
+  EXPECT_EQ(record.stages.size(), 3U);
+  EXPECT_EQ(record.runtime.mismatches, 0);
+}
+
+TEST(Runner, AnOutputThatCannotBeWrittenIsAnIoError) {
+  const TinyRun tiny;
+  std::filesystem::create_directories(tiny.out());
+  put_file(tiny.out() / "checkpoints", "a file where a folder belongs");
+  EXPECT_PARE_ERROR(run(tiny), kIo, "checkpoints");
+  EXPECT_FALSE(std::filesystem::exists(tiny.out() / "model.pare"));
+}
+
+}  // namespace
+}  // namespace pare::pipeline

@@ -1,0 +1,49 @@
+// From a trained model to an integer graph.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "pare/graph/artifact.h"
+#include "pare/train/model.h"
+
+namespace pare::quant {
+
+// TorchAO's name for the act. The model's weights become int8 codes, biases int32, values carry their quantization:
+//   QuantizeLinear -> QLinearConv / QGemm (Relu fused), MaxPool, Flatten -> QGemm with float32 output (logits)
+// Initializers keep their names ("conv1.weight", "conv1.bias"; a missing bias becomes zeros); a layer's output value is
+// that of the Relu it takes in. All encodings are dense; sparsify_ packs. Masks act as everywhere: a masked weight is
+// the code 0, squashed or not. Throws kState if QAT is not finished, kNumeric for NaN or infinity in a weight or bias,
+// and what plan_integer_graph throws (integer_plan.h).
+[[nodiscard]] graph::Graph quantize_(const train::Model& model);
+
+// Weights that obey 2:4 are re-encoded (graph::Encoding::kTwoFour). There is no other pattern yet.
+struct SemiSparseWeightConfig {
+  std::string pattern = "2:4";
+};
+
+// What became of a weight, and why; for the report and the artifact's promises.
+struct LayerDecision {
+  std::string weight;   // initializer name
+  std::string pattern;  // as stored: "2:4" or "dense"
+  std::string note;
+};
+
+// `expected`: weights that must have the pattern (those with masks): one that breaks it is an error that names the
+// first bad group (kVerification). Others are packed if they happen to obey it and `filter` allows; else they stay
+// dense, with a note. So does a weight with fewer than 4 inputs along a group, whatever is expected: a group would hold
+// more than the weights in it. One decision for each weight of the graph, in graph order. Throws kInvalidArgument for
+// an unknown pattern, kNotFound for a name in `expected` that is no weight (with the nearest).
+[[nodiscard]] std::vector<LayerDecision> sparsify_(graph::Graph& graph, const SemiSparseWeightConfig& config,
+                                                   const std::vector<std::string>& expected,
+                                                   const std::function<bool(const std::string& weight)>& filter = {});
+
+// The artifact of a converted graph, with a promise for each weight: pattern and note as decided, zeros as counted in
+// the codes. Without decisions (sparsify_ was not called) every weight is promised as it is encoded.
+[[nodiscard]] graph::Artifact make_artifact(graph::Graph graph, const std::vector<LayerDecision>& decisions,
+                                            graph::Preprocessing preprocessing, std::vector<std::string> class_names,
+                                            std::map<std::string, std::string> provenance = {});
+
+}  // namespace pare::quant

@@ -1,0 +1,107 @@
+#include "pare/quant/qat.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "pare/base/error.h"
+#include "pare/base/strings.h"
+#include "pare/quant/integer_plan.h"
+
+namespace pare::quant {
+namespace {
+
+std::string label(const train::Model& model) { return str_cat("model '", model.graph().name, "'"); }
+
+bool has_batch_norm(const graph::Graph& graph) {
+  return std::any_of(graph.nodes.begin(), graph.nodes.end(),
+                     [](const graph::Node& node) { return node.op_type == "BatchNormalization"; });
+}
+
+void require_prepared(const train::Model& model, const std::string& act) {
+  if (model.qat_state() == train::QatState::kNone) {
+    throw Error(ErrorCategory::kState, str_cat(act, " before QAT was prepared"), label(model),
+                "call prepare_qat first");
+  }
+}
+
+}  // namespace
+
+void QATConfig::validate() const {
+  if (!(averaging_constant > 0.0 && averaging_constant <= 1.0)) {
+    throw Error(ErrorCategory::kInvalidArgument, str_cat("averaging_constant = ", averaging_constant), "QAT",
+                "it must lie in (0, 1]; torch.ao's is 0.01");
+  }
+}
+
+void prepare_qat(train::Model& model, const QATConfig& config) {
+  config.validate();
+  if (model.qat_state() != train::QatState::kNone) {
+    throw Error(ErrorCategory::kState, "QAT is prepared already", label(model),
+                "prepare a model once; a later stage goes on with the quantizers that are there");
+  }
+  graph::Graph folded = model.graph();
+  if (has_batch_norm(folded)) {
+    if (!config.fold_batch_norm) {
+      throw Error(ErrorCategory::kInvalidArgument, "batch norm is there and must not be folded", label(model),
+                  "set fold_batch_norm = true: integers have no batch norm");
+    }
+    (void)graph::fold_batch_norm(folded);
+  }
+  const IntegerPlan plan = plan_integer_graph(folded);
+
+  model.fold_batch_norm();
+  for (const auto& pipeline : model.weights()) {
+    model.set_weight_quantizer(pipeline->fqn(),
+                               std::make_shared<WeightFakeQuantizer>(pipeline->fqn(), pipeline->dense().size(0)));
+  }
+  for (const std::string& value : plan.quantized_values) {
+    model.set_activation_quantizer(
+        value, std::make_shared<ActivationFakeQuantizer>(value, config.observer, config.averaging_constant));
+  }
+  model.train(model.is_training());
+  model.set_qat_state(train::QatState::kPrepared);
+}
+
+void freeze_observers(train::Model& model) {
+  require_prepared(model, "observers cannot be frozen");
+  for (const auto& entry : model.activation_quantizers()) {
+    entry.second->enable_observer(false);
+  }
+}
+
+void finish_qat(train::Model& model) {
+  require_prepared(model, "QAT cannot be finished");
+  for (const auto& [value, quantizer] : model.activation_quantizers()) {
+    if (!quantizer->calibrated()) {
+      throw Error(ErrorCategory::kState,
+                  str_cat("QAT cannot be finished: the quantizer of '", value, "' has seen no data"), label(model),
+                  "train at least one batch in training mode after prepare_qat");
+    }
+  }
+  freeze_observers(model);
+  model.set_qat_state(train::QatState::kFinished);
+}
+
+std::map<std::string, std::string> quantized_values(const graph::Graph& graph) {
+  const IntegerPlan plan = plan_integer_graph(graph);
+  // MaxPool and Flatten hand on the codes of the value that was quantized.
+  std::map<std::string, std::string> source = {{kQuantizedInputValue, graph.input}};
+  std::map<std::string, std::string> readers;
+  for (const std::string& value : plan.quantized_values) {
+    source[value] = value;
+    readers[value];
+  }
+  for (const IntegerLayer& layer : plan.layers) {
+    const std::string origin = source.at(layer.input);
+    if (!graph.node(layer.node).has_weight()) {
+      source[layer.output] = origin;
+      continue;
+    }
+    std::string& list = readers[origin];
+    list += list.empty() ? layer.node : str_cat(", ", layer.node);
+  }
+  return readers;
+}
+
+}  // namespace pare::quant

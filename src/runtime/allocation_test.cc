@@ -1,0 +1,86 @@
+// A program of its own, because it counts every allocation in the process.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <new>
+#include <vector>
+
+#include "pare/graph/testing/random_artifact.h"
+#include "pare/runtime/session.h"
+#include "pare/runtime/testing/temporary_artifact.h"
+
+namespace {
+std::atomic<std::int64_t> allocations{0};
+}
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+// The sanitizers own malloc; operator new is still ours to count.
+void* operator new(std::size_t bytes) {
+  ++allocations;
+  if (void* memory = std::malloc(bytes == 0 ? 1 : bytes)) return memory;
+  throw std::bad_alloc();
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+#else
+// glibc's allocator under the names it exports for this purpose; operator new ends here as well.
+extern "C" {
+void* __libc_malloc(std::size_t bytes);
+void* __libc_calloc(std::size_t count, std::size_t bytes);
+void* __libc_realloc(void* memory, std::size_t bytes);
+void* __libc_memalign(std::size_t alignment, std::size_t bytes);
+void* malloc(std::size_t bytes) {
+  ++allocations;
+  return __libc_malloc(bytes);
+}
+void* calloc(std::size_t count, std::size_t bytes) {
+  ++allocations;
+  return __libc_calloc(count, bytes);
+}
+void* realloc(void* memory, std::size_t bytes) {
+  ++allocations;
+  return __libc_realloc(memory, bytes);
+}
+void* aligned_alloc(std::size_t alignment, std::size_t bytes) {
+  ++allocations;
+  return __libc_memalign(alignment, bytes);
+}
+}
+#endif
+
+namespace pare::runtime {
+namespace {
+
+TEST(SessionAllocation, CounterSeesAllocations) {
+  const std::int64_t before = allocations;
+  const std::vector<int> some(1000);
+  EXPECT_GT(allocations, before) << some.size();
+}
+
+TEST(SessionAllocation, RunsAllocateNothingAfterTheFirst) {
+  for (const bool two_four : {false, true}) {
+    for (const std::size_t threads : {1, 2}) {
+      const testing::TemporaryArtifact file(graph::testing::odd_artifact(1, two_four));
+      Session session = Session::load(file.path(), {.threads = threads, .max_batch = 8});
+      constexpr std::int64_t kCount = 20;
+      const std::vector<std::uint8_t> images = testing::random_images(1, kCount, session.input_elems());
+      const std::vector<float> normalized(images.begin(), images.end());
+      std::vector<float> logits(static_cast<std::size_t>(kCount * session.classes()));
+      session.enable_profile(true);
+      session.run(images, kCount, logits);
+      session.run(std::span<const float>(normalized), kCount, logits);
+      const std::int64_t before = allocations;
+      for (int repeat = 0; repeat < 5; ++repeat) {
+        session.run(images, kCount, logits);
+        session.run(std::span<const float>(normalized), kCount, logits);
+      }
+      EXPECT_EQ(allocations, before) << threads << " threads";
+    }
+  }
+}
+
+}  // namespace
+}  // namespace pare::runtime

@@ -1,0 +1,139 @@
+#include "pare/runtime/operators.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace pare::runtime {
+
+namespace {
+
+// Tiles per thread: enough that a thread which the system interrupts does not hold up the others for long.
+constexpr std::int64_t kTilesPerThread = 4;
+// A tile takes at least so many multiply-adds or bytes: some 5 us of scalar code, about what handing it over costs.
+constexpr std::int64_t kLeastWorkPerTile = std::int64_t{1} << 17;
+
+std::size_t tile_items(const ThreadPool& pool, std::int64_t items, std::int64_t work_per_item) {
+  const auto tiles = static_cast<std::int64_t>(pool.threads()) * kTilesPerThread;
+  const std::int64_t even = (items + tiles - 1) / tiles;
+  const std::int64_t least = kLeastWorkPerTile / std::max<std::int64_t>(work_per_item, 1);
+  return static_cast<std::size_t>(std::max<std::int64_t>({even, least, 1}));
+}
+
+// body(begin, end) over [0, items), in parallel.
+template <typename Body>
+void spread(const RunContext& context, std::int64_t items, std::int64_t work_per_item, const Body& body) {
+  auto run = [&body](std::size_t begin, std::size_t end) {
+    body(static_cast<std::int64_t>(begin), static_cast<std::int64_t>(end));
+  };
+  context.pool.parallel_for(static_cast<std::size_t>(items), tile_items(context.pool, items, work_per_item), run);
+}
+
+template <typename T>
+T* at(const RunContext& context, std::size_t offset) {
+  return reinterpret_cast<T*>(context.arena + offset);
+}
+
+}  // namespace
+
+QuantizeInput::QuantizeInput(const kernels::QuantizeKernel& table_kernel, const kernels::QuantizeKernel& affine_kernel,
+                             kernels::QuantizeArgs args, std::vector<std::uint8_t> table, std::size_t output_offset)
+    : table_kernel_(table_kernel),
+      affine_kernel_(affine_kernel),
+      args_(args),
+      table_(std::move(table)),
+      output_offset_(output_offset) {
+  args_.table = table_.data();
+}
+
+void QuantizeInput::run(const RunContext& context) const {
+  kernels::QuantizeArgs args = args_;
+  args.raw = context.raw;
+  args.real = context.real;
+  args.y = at<std::uint8_t>(context, output_offset_);
+  const kernels::QuantizeKernel& kernel = context.raw != nullptr ? table_kernel_ : affine_kernel_;
+  spread(context, context.batch * args.pixels, args.channels,
+         [&](std::int64_t begin, std::int64_t end) { kernel.run(args, begin, end); });
+}
+
+QConv::QConv(const kernels::QConvKernel& kernel, kernels::QConvArgs args, PackedLayer packed, std::size_t input_offset,
+             std::size_t output_offset)
+    : kernel_(kernel),
+      args_(args),
+      packed_(std::move(packed)),
+      input_offset_(input_offset),
+      output_offset_(output_offset) {
+  args_.packed = packed_.weights.data();
+  args_.epilogue.bias = packed_.bias.data();
+  args_.epilogue.multiplier = packed_.multiplier.data();
+}
+
+void QConv::run(const RunContext& context) const {
+  kernels::QConvArgs args = args_;
+  args.x = at<const std::uint8_t>(context, input_offset_);
+  args.y = at<std::byte>(context, output_offset_);
+  const kernels::QConvShape& s = args.shape;
+  const std::int64_t row_work = s.out_w * s.out_c * s.kernel_h * s.kernel_w * s.in_c;
+  spread(context, context.batch * s.out_h, row_work,
+         [&](std::int64_t begin, std::int64_t end) { kernel_.run(args, begin, end); });
+}
+
+QGemm::QGemm(const kernels::QGemmKernel& kernel, kernels::QGemmArgs args, PackedLayer packed, std::size_t input_offset,
+             std::size_t output_offset)
+    : kernel_(kernel),
+      args_(args),
+      packed_(std::move(packed)),
+      input_offset_(input_offset),
+      output_offset_(output_offset) {
+  args_.packed = packed_.weights.data();
+  args_.epilogue.bias = packed_.bias.data();
+  args_.epilogue.multiplier = packed_.multiplier.data();
+}
+
+void QGemm::run(const RunContext& context) const {
+  // Blocks of C: narrow ones, so that a single image still occupies several threads, and tall ones, so that a block of
+  // weights is used for many rows while it is in the cache.
+  constexpr std::int64_t kLeastBlockColumns = 64;
+  constexpr std::int64_t kBlockRows = 32;
+  kernels::QGemmArgs args = args_;
+  args.m = context.batch;
+  args.a = at<const std::uint8_t>(context, input_offset_);
+  args.c = at<std::byte>(context, output_offset_);
+  const std::int64_t block_columns = (kLeastBlockColumns + kernel_.n_tile - 1) / kernel_.n_tile * kernel_.n_tile;
+  const std::int64_t column_blocks = (args.n + block_columns - 1) / block_columns;
+  const std::int64_t row_blocks = (args.m + kBlockRows - 1) / kBlockRows;
+  const std::int64_t block_work = std::min(args.m, kBlockRows) * std::min(args.n, block_columns) * args.k;
+  spread(context, row_blocks * column_blocks, block_work, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t block = begin; block < end; ++block) {
+      const std::int64_t n = block / row_blocks * block_columns;
+      const std::int64_t m = block % row_blocks * kBlockRows;
+      kernel_.run(args, m, std::min(m + kBlockRows, args.m), n, std::min(n + block_columns, args.n));
+    }
+  });
+}
+
+MaxPool::MaxPool(const kernels::MaxPoolKernel& kernel, kernels::MaxPoolArgs args, std::size_t input_offset,
+                 std::size_t output_offset)
+    : kernel_(kernel), args_(args), input_offset_(input_offset), output_offset_(output_offset) {}
+
+void MaxPool::run(const RunContext& context) const {
+  kernels::MaxPoolArgs args = args_;
+  args.x = at<const std::uint8_t>(context, input_offset_);
+  args.y = at<std::uint8_t>(context, output_offset_);
+  const std::int64_t row_work = args.out_w * args.channels * args.kernel_h * args.kernel_w;
+  spread(context, context.batch * args.out_h, row_work,
+         [&](std::int64_t begin, std::int64_t end) { kernel_.run(args, begin, end); });
+}
+
+Flatten::Flatten(const kernels::TransposeKernel& kernel, kernels::TransposeArgs args, std::size_t input_offset,
+                 std::size_t output_offset)
+    : kernel_(kernel), args_(args), input_offset_(input_offset), output_offset_(output_offset) {}
+
+void Flatten::run(const RunContext& context) const {
+  kernels::TransposeArgs args = args_;
+  args.x = at<const std::uint8_t>(context, input_offset_);
+  args.y = at<std::uint8_t>(context, output_offset_);
+  spread(context, context.batch, args.channels * args.pixels,
+         [&](std::int64_t begin, std::int64_t end) { kernel_.run(args, begin, end); });
+}
+
+}  // namespace pare::runtime

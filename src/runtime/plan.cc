@@ -1,0 +1,299 @@
+#include "pare/runtime/plan.h"
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <span>
+#include <utility>
+
+#include "pare/base/error.h"
+#include "pare/base/strings.h"
+#include "pare/format/affine.h"
+#include "pare/graph/weights.h"
+
+namespace pare::runtime {
+
+namespace {
+
+// Beyond it an arena is a mistake, not a plan.
+constexpr std::size_t kMaxArenaBytes = std::size_t{1} << 38;
+
+class Planner {
+ public:
+  Planner(const graph::Artifact& artifact, Isa isa, std::int64_t max_batch)
+      : artifact_(artifact), graph_(artifact.graph), isa_(isa), max_batch_(max_batch) {}
+
+  Plan make() {
+    describe_ends();
+    place_values();
+    for (const graph::Node& node : graph_.nodes) {
+      Step step;
+      step.layer.name = node.name;
+      step.layer.op_type = node.op_type;
+      step.output = values_.at(node.output);
+      step.layer.output_shape = step.output.shape;
+      step.op = make_operator(node, step.layer);
+      plan_.steps.push_back(std::move(step));
+    }
+    return std::move(plan_);
+  }
+
+ private:
+  [[nodiscard]] std::string where() const { return str_cat("graph '", graph_.name, "'"); }
+
+  void describe_ends() {
+    const Shape& input = graph_.values.at(graph_.input).shape;
+    const graph::Value& output = graph_.values.at(graph_.output);
+    PARE_CHECK(input.size() == 4 && output.shape.size() == 2 && output.dtype == DType::kF32);
+    PARE_CHECK(graph_.nodes.back().output == graph_.output);
+    plan_.input_shape = {input[1], input[2], input[3]};
+    plan_.input_elems = element_count(plan_.input_shape);
+    plan_.classes = output.shape[1];
+  }
+
+  // A Flatten that moves nothing: one channel, or one pixel, or flat already.
+  [[nodiscard]] static bool is_alias(const graph::Node& node, const PlannedValue& input) {
+    return node.op_type == "Flatten" &&
+           (!input.channels_last || input.shape[0] == 1 || input.shape[1] * input.shape[2] == 1);
+  }
+
+  void place_values() {
+    std::vector<BufferRequest> requests;
+    std::map<std::string, std::size_t> buffer_of;  // value, request
+    for (std::size_t index = 0; index < graph_.nodes.size(); ++index) {
+      const graph::Node& node = graph_.nodes[index];
+      const graph::Value& value = graph_.values.at(node.output);
+      PlannedValue planned;
+      planned.name = node.output;
+      planned.dtype = value.dtype;
+      planned.shape.assign(value.shape.begin() + 1, value.shape.end());
+      planned.channels_last = planned.shape.size() == 3;
+      planned.elems = element_count(planned.shape);
+      if (node.inputs[0] != graph_.input) {
+        const std::size_t read = buffer_of.at(node.inputs[0]);
+        requests[read].last_step = index;
+        if (is_alias(node, values_.at(node.inputs[0]))) buffer_of[node.output] = read;
+      }
+      if (!buffer_of.contains(node.output)) {
+        buffer_of[node.output] = requests.size();
+        const auto bytes = static_cast<std::size_t>(planned.elems * max_batch_) * size_bytes(planned.dtype);
+        requests.push_back({bytes, index, index});
+      }
+      values_[node.output] = std::move(planned);
+    }
+    // The logits are copied out, and taps read, after the step that wrote them: both before the next step runs.
+    const ArenaLayout layout = place_buffers(requests);
+    if (layout.bytes > kMaxArenaBytes) {
+      throw Error(ErrorCategory::kInvalidArgument,
+                  str_cat("activations of ", max_batch_, " images take ", layout.bytes, " bytes"), where(),
+                  "lower max_batch");
+    }
+    for (auto& [name, value] : values_) value.offset = layout.offsets[buffer_of.at(name)];
+    plan_.arena_bytes = layout.bytes;
+  }
+
+  [[nodiscard]] std::unique_ptr<Operator> make_operator(const graph::Node& node, PlannedLayer& layer) {
+    if (node.op_type == "QuantizeLinear") return quantize_input(node, layer);
+    if (node.op_type == "QLinearConv") return conv(node, layer);
+    if (node.op_type == "QGemm") return gemm(node, layer);
+    if (node.op_type == "MaxPool") return max_pool(node, layer);
+    if (node.op_type == "Flatten") return flatten(node, layer);
+    throw Error(ErrorCategory::kUnsupported, str_cat("no kernel runs ", node.op_type),
+                str_cat(where(), ", node '", node.name, "'"));
+  }
+
+  [[nodiscard]] format::AffineParams params_of(const std::string& value) const {
+    const graph::Quantization& quantization = *graph_.values.at(value).quantization;
+    return {quantization.scales[0], quantization.zero_point};
+  }
+
+  [[nodiscard]] std::unique_ptr<Operator> quantize_input(const graph::Node& node, PlannedLayer& layer) {
+    const PlannedValue& output = values_.at(node.output);
+    const format::AffineParams params = params_of(node.output);
+    kernels::QuantizeArgs args;
+    args.channels = plan_.input_shape[0];
+    args.pixels = plan_.input_shape[1] * plan_.input_shape[2];
+    args.scale = params.scale;
+    args.zero_point = params.zero_point;
+    std::vector<std::uint8_t> table(static_cast<std::size_t>(args.channels) * 256);
+    for (std::size_t entry = 0; entry < table.size(); ++entry) {
+      const float real =
+          format::normalize_pixel(static_cast<std::uint8_t>(entry % 256), artifact_.preprocessing.mean[entry / 256],
+                                  artifact_.preprocessing.std[entry / 256]);
+      table[entry] = static_cast<std::uint8_t>(format::quantize(real, params, format::kUint8Range));
+    }
+    const kernels::QuantizeKernel& table_kernel = kernels::find_quantize_table_kernel(isa_);
+    const kernels::QuantizeKernel& affine_kernel = kernels::find_quantize_affine_kernel(isa_);
+    layer.kernel = table_kernel.name;
+    layer.note = str_cat("normalizes and quantizes by table; ", affine_kernel.name, " where the caller has normalized");
+    return std::make_unique<QuantizeInput>(table_kernel, affine_kernel, args, std::move(table), output.offset);
+  }
+
+  [[nodiscard]] kernels::Epilogue epilogue_of(const graph::Node& node) const {
+    const bool relu = node.string_attribute("fused_activation", "") == "Relu";
+    kernels::Epilogue epilogue;
+    if (values_.at(node.output).dtype == DType::kF32) {
+      epilogue.output = kernels::Epilogue::Output::kF32;
+      epilogue.relu = relu;
+    } else {
+      epilogue.zero_point = params_of(node.output).zero_point;
+      epilogue.qmin = relu ? epilogue.zero_point : 0;
+    }
+    return epilogue;
+  }
+
+  // Weights as a packing routine reads them; `grouped` keeps dense codes in group order alive.
+  [[nodiscard]] static kernels::CanonicalWeights canonical(const graph::Initializer& weight,
+                                                           std::vector<std::int8_t>& grouped) {
+    const format::TwoFourLayout layout = graph::two_four_layout(weight.shape);
+    kernels::CanonicalWeights canonical;
+    canonical.n = layout.rows;
+    canonical.segments = layout.segments;
+    canonical.segment_elems = layout.segment_elems;
+    if (weight.encoding == graph::Encoding::kTwoFour) {
+      canonical.values = weight.data.as<std::int8_t>().data();
+      canonical.indices = weight.indices.as<std::uint8_t>().data();
+    } else {
+      grouped = graph::to_group_order(weight.data.as<std::int8_t>(), weight.shape);
+      canonical.values = grouped.data();
+    }
+    return canonical;
+  }
+
+  template <typename Kernel>
+  [[nodiscard]] PackedLayer pack(const graph::Node& node, const Kernel& kernel, PlannedLayer& layer) const {
+    const graph::Initializer& weight = graph_.initializers.at(node.inputs[1]);
+    std::vector<std::int8_t> grouped;
+    const kernels::CanonicalWeights weights = canonical(weight, grouped);
+    PackedLayer packed;
+    packed.weights = AlignedBytes(kernel.packed_bytes(weights));
+    kernel.pack(weights, packed.weights.data());
+    const std::span<const std::int32_t> bias = graph_.initializers.at(node.inputs[2]).data.template as<std::int32_t>();
+    packed.bias.assign(bias.begin(), bias.end());
+    const float input_scale = params_of(node.inputs[0]).scale;
+    const bool to_float = values_.at(node.output).dtype == DType::kF32;
+    for (const float weight_scale : weight.quantization->scales) {
+      const float scale = format::accumulator_scale(input_scale, weight_scale);
+      packed.multiplier.push_back(to_float ? scale
+                                           : format::requantize_multiplier(scale, params_of(node.output).scale));
+    }
+    describe_weight(node, kernel.name, kernel.note, packed.weights.size(), layer);
+    return packed;
+  }
+
+  void describe_weight(const graph::Node& node, const char* kernel, const std::string& kernel_note,
+                       std::size_t packed_bytes, PlannedLayer& layer) const {
+    const graph::Initializer& weight = graph_.initializers.at(node.inputs[1]);
+    layer.kernel = kernel;
+    layer.pattern = weight.encoding == graph::Encoding::kTwoFour ? "2:4" : "dense";
+    layer.weight_bytes = static_cast<std::int64_t>(packed_bytes);
+    const Shape& out = layer.output_shape;
+    const std::int64_t pixels = out.size() == 3 ? out[1] * out[2] : 1;
+    layer.macs = element_count(weight.shape) * pixels;
+    layer.note = kernel_note;
+    for (const graph::LayerPromise& promise : artifact_.promises) {
+      if (promise.weight != node.inputs[1]) continue;
+      layer.pattern = promise.pattern;
+      if (!promise.note.empty()) layer.note = layer.note.empty() ? promise.note : promise.note + "; " + layer.note;
+    }
+  }
+
+  [[nodiscard]] static kernels::WeightFormat format_of(const graph::Initializer& weight) {
+    return weight.encoding == graph::Encoding::kTwoFour ? kernels::WeightFormat::kTwoFour
+                                                        : kernels::WeightFormat::kDense;
+  }
+
+  [[nodiscard]] std::unique_ptr<Operator> conv(const graph::Node& node, PlannedLayer& layer) {
+    const PlannedValue& input = values_.at(node.inputs[0]);
+    const PlannedValue& output = values_.at(node.output);
+    const graph::Initializer& weight = graph_.initializers.at(node.inputs[1]);
+    const graph::Window window = graph::window_of(graph_, node);
+    const kernels::QConvKernel& kernel = kernels::find_qconv_kernel(format_of(weight), isa_);
+    kernels::QConvArgs args;
+    args.shape = {.in_h = input.shape[1],
+                  .in_w = input.shape[2],
+                  .in_c = input.shape[0],
+                  .out_h = output.shape[1],
+                  .out_w = output.shape[2],
+                  .out_c = output.shape[0],
+                  .kernel_h = window.kernel_h,
+                  .kernel_w = window.kernel_w,
+                  .stride_h = window.stride_h,
+                  .stride_w = window.stride_w,
+                  .dilation_h = window.dilation_h,
+                  .dilation_w = window.dilation_w,
+                  .pad_top = window.pad_top,
+                  .pad_left = window.pad_left};
+    args.x_zero_point = params_of(node.inputs[0]).zero_point;
+    args.epilogue = epilogue_of(node);
+    return std::make_unique<QConv>(kernel, args, pack(node, kernel, layer), input.offset, output.offset);
+  }
+
+  [[nodiscard]] std::unique_ptr<Operator> gemm(const graph::Node& node, PlannedLayer& layer) {
+    const PlannedValue& input = values_.at(node.inputs[0]);
+    const PlannedValue& output = values_.at(node.output);
+    const graph::Initializer& weight = graph_.initializers.at(node.inputs[1]);
+    const kernels::QGemmKernel& kernel = kernels::find_qgemm_kernel(format_of(weight), isa_);
+    kernels::QGemmArgs args;
+    args.a_stride_bytes = input.elems;
+    args.a_zero_point = params_of(node.inputs[0]).zero_point;
+    args.c_stride_elems = output.elems;
+    args.n = output.elems;
+    args.k = input.elems;
+    args.epilogue = epilogue_of(node);
+    return std::make_unique<QGemm>(kernel, args, pack(node, kernel, layer), input.offset, output.offset);
+  }
+
+  [[nodiscard]] std::unique_ptr<Operator> max_pool(const graph::Node& node, PlannedLayer& layer) {
+    const PlannedValue& input = values_.at(node.inputs[0]);
+    const PlannedValue& output = values_.at(node.output);
+    const graph::Window window = graph::window_of(graph_, node);
+    const kernels::MaxPoolKernel& kernel = kernels::find_max_pool_kernel(isa_);
+    kernels::MaxPoolArgs args;
+    args.in_h = input.shape[1];
+    args.in_w = input.shape[2];
+    args.channels = input.shape[0];
+    args.out_h = output.shape[1];
+    args.out_w = output.shape[2];
+    args.kernel_h = window.kernel_h;
+    args.kernel_w = window.kernel_w;
+    args.stride_h = window.stride_h;
+    args.stride_w = window.stride_w;
+    args.dilation_h = window.dilation_h;
+    args.dilation_w = window.dilation_w;
+    args.pad_top = window.pad_top;
+    args.pad_left = window.pad_left;
+    layer.kernel = kernel.name;
+    return std::make_unique<MaxPool>(kernel, args, input.offset, output.offset);
+  }
+
+  [[nodiscard]] std::unique_ptr<Operator> flatten(const graph::Node& node, PlannedLayer& layer) {
+    const PlannedValue& input = values_.at(node.inputs[0]);
+    if (is_alias(node, input)) {
+      layer.note = "nothing to move";
+      return std::make_unique<NoOperation>();
+    }
+    const kernels::TransposeKernel& kernel = kernels::find_transpose_kernel(isa_);
+    kernels::TransposeArgs args;
+    args.channels = input.shape[0];
+    args.pixels = input.shape[1] * input.shape[2];
+    layer.kernel = kernel.name;
+    layer.note = "from NHWC to the order of the columns of the next weight";
+    return std::make_unique<Flatten>(kernel, args, input.offset, values_.at(node.output).offset);
+  }
+
+  const graph::Artifact& artifact_;
+  const graph::Graph& graph_;
+  Isa isa_;
+  std::int64_t max_batch_;
+  std::map<std::string, PlannedValue> values_;
+  Plan plan_;
+};
+
+}  // namespace
+
+Plan make_plan(const graph::Artifact& artifact, Isa isa, std::int64_t max_batch) {
+  return Planner(artifact, isa, max_batch).make();
+}
+
+}  // namespace pare::runtime

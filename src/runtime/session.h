@@ -1,0 +1,86 @@
+// Session: a loaded artifact, planned once, run many times. LibTorch-free.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "pare/format/dtype.h"
+
+namespace pare::runtime {
+
+struct SessionOptions {
+  std::size_t threads = 0;      // 0: one per core that this process may run on
+  std::int64_t max_batch = 64;  // buffers are planned for this many images; larger batches run in slices of it
+};
+
+// One planned operator, for inspect and bench.
+struct PlannedLayer {
+  std::string name;  // node name
+  std::string op_type;
+  std::string kernel;             // name of the chosen kernel, "qgemm_u8_s8_2x4_scalar"
+  std::string pattern;            // "2:4", "dense", or "" where there is no weight
+  std::string note;               // why this kernel
+  Shape output_shape;             // without batch
+  std::int64_t macs = 0;          // dense multiply-adds an image
+  std::int64_t weight_bytes = 0;  // packed
+};
+
+// What a node wrote: the codes (u8) or logits (float32) of a whole slice, NCHW or NK order.
+struct Tap {
+  const std::string& value;  // name of the output value
+  DType dtype;
+  Shape shape;  // with the slice's batch
+  std::span<const std::byte> bytes;
+};
+
+struct LayerTime {
+  std::string name;
+  std::int64_t calls = 0;
+  double seconds = 0.0;
+};
+
+// Not thread-safe: one run at a time per session. Movable.
+class Session {
+ public:
+  // Maps the file, validates all of it, plans, packs. Throws what read_artifact throws, kUnsupported for an operator
+  // that no kernel can run, kInvalidArgument for impossible options.
+  [[nodiscard]] static Session load(const std::filesystem::path& path, const SessionOptions& options = {});
+
+  Session(Session&&) noexcept;
+  Session& operator=(Session&&) noexcept;
+  ~Session();
+
+  [[nodiscard]] const Shape& input_shape() const;  // [channels, height, width] of one image
+  [[nodiscard]] std::int64_t input_elems() const;
+  [[nodiscard]] std::int64_t classes() const;
+  [[nodiscard]] const std::vector<std::string>& class_names() const;
+  [[nodiscard]] const std::vector<PlannedLayer>& layers() const;
+  [[nodiscard]] std::size_t arena_bytes() const;
+  [[nodiscard]] std::size_t threads() const;
+
+  // Raw pixels, NCHW, `count` images; normalization is the artifact's. `logits`: count * classes() floats, owned by the
+  // caller. Throws kInvalidArgument if the sizes disagree. No allocation after the first call.
+  void run(std::span<const std::uint8_t> images, std::int64_t count, std::span<float> logits);
+  // The same for images that are normalized already.
+  void run(std::span<const float> images, std::int64_t count, std::span<float> logits);
+
+  // Called after every node of every slice; pass {} to stop. Taps cost a copy for values that live in NHWC inside.
+  void set_tap(std::function<void(const Tap&)> tap);
+
+  // Wall time by layer since the last reset; off until enabled.
+  void enable_profile(bool enabled);
+  [[nodiscard]] std::vector<LayerTime> profile() const;
+
+ private:
+  struct Impl;
+  explicit Session(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace pare::runtime

@@ -1,0 +1,157 @@
+// What a session must compute, stated a second time: the integer graph in int64, NCHW, one number after the other.
+// Shares nothing with the kernels but format/. Test-only.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "pare/format/affine.h"
+#include "pare/format/two_four.h"
+#include "pare/graph/artifact.h"
+
+namespace pare::runtime::testing {
+
+struct ReferenceValue {
+  Shape shape;                      // without batch
+  std::vector<std::int64_t> codes;  // u8 values, NCHW or K
+  std::vector<float> reals;         // float32 values
+};
+
+class IntegerReference {
+ public:
+  explicit IntegerReference(const graph::Artifact& artifact) : artifact_(artifact) {}
+
+  // All values that the nodes write for one raw image [C, H, W], by name.
+  [[nodiscard]] std::map<std::string, ReferenceValue> run_raw(const std::uint8_t* image) const {
+    const Shape shape = image_shape();
+    std::vector<float> normalized;
+    for (std::int64_t i = 0; i < element_count(shape); ++i) {
+      const auto channel = static_cast<std::size_t>(i / (shape[1] * shape[2]));
+      normalized.push_back(format::normalize_pixel(image[i], artifact_.preprocessing.mean[channel],
+                                                   artifact_.preprocessing.std[channel]));
+    }
+    return run_normalized(normalized);
+  }
+
+  [[nodiscard]] std::map<std::string, ReferenceValue> run_normalized(const std::vector<float>& image) const {
+    const graph::Graph& graph = artifact_.graph;
+    std::map<std::string, ReferenceValue> values;
+    values[graph.input] = {image_shape(), {}, image};
+    for (const graph::Node& node : graph.nodes) {
+      const ReferenceValue& x = values.at(node.inputs[0]);
+      ReferenceValue y;
+      const Shape& shape = graph.values.at(node.output).shape;
+      y.shape.assign(shape.begin() + 1, shape.end());
+      if (node.op_type == "QuantizeLinear") {
+        const auto params = params_of(node.output);
+        for (const float real : x.reals) y.codes.push_back(format::quantize(real, params, format::kUint8Range));
+      } else if (node.op_type == "Flatten") {
+        y.codes = x.codes;
+      } else if (node.op_type == "MaxPool") {
+        max_pool(node, x, y);
+      } else {
+        product(node, x, y);
+      }
+      values[node.output] = std::move(y);
+    }
+    values.erase(graph.input);
+    return values;
+  }
+
+ private:
+  [[nodiscard]] Shape image_shape() const {
+    const Shape& shape = artifact_.graph.values.at(artifact_.graph.input).shape;
+    return {shape.begin() + 1, shape.end()};
+  }
+
+  [[nodiscard]] format::AffineParams params_of(const std::string& value) const {
+    const graph::Quantization& quantization = *artifact_.graph.values.at(value).quantization;
+    return {quantization.scales.at(0), quantization.zero_point};
+  }
+
+  // Row-major [O, I, kh, kw], or [n, k] as [n, k, 1, 1].
+  [[nodiscard]] static std::vector<std::int64_t> dense_codes(const graph::Initializer& weight, const Shape& oihw) {
+    const auto stored = weight.data.as<std::int8_t>();
+    if (weight.encoding == graph::Encoding::kDense) return {stored.begin(), stored.end()};
+    const std::int64_t taps = oihw[2] * oihw[3];
+    const std::vector<std::int8_t> grouped =
+        format::decode_two_four(stored, weight.indices.as<std::uint8_t>(), {oihw[0], taps, oihw[1]});
+    std::vector<std::int64_t> codes(grouped.size());
+    for (std::int64_t o = 0; o < oihw[0]; ++o) {
+      for (std::int64_t tap = 0; tap < taps; ++tap) {
+        for (std::int64_t i = 0; i < oihw[1]; ++i) {
+          codes[static_cast<std::size_t>((o * oihw[1] + i) * taps + tap)] =
+              grouped[static_cast<std::size_t>((o * taps + tap) * oihw[1] + i)];
+        }
+      }
+    }
+    return codes;
+  }
+
+  // A Gemm is a convolution of one pixel.
+  void product(const graph::Node& node, const ReferenceValue& x, ReferenceValue& y) const {
+    const graph::Graph& graph = artifact_.graph;
+    const graph::Initializer& weight = graph.initializers.at(node.inputs[1]);
+    const auto bias = graph.initializers.at(node.inputs[2]).data.as<std::int32_t>();
+    Shape in = x.shape;
+    Shape out = y.shape;
+    Shape oihw = weight.shape;
+    for (Shape* shape : {&in, &out}) shape->resize(3, 1);
+    oihw.resize(4, 1);
+    const graph::Window window = node.op_type == "QGemm" ? graph::Window{} : graph::window_of(graph, node);
+    const std::vector<std::int64_t> codes = dense_codes(weight, oihw);
+    const format::AffineParams x_params = params_of(node.inputs[0]);
+    const bool relu = node.string_attribute("fused_activation", "") == "Relu";
+    for (std::int64_t o = 0; o < out[0]; ++o) {
+      const float scale =
+          format::accumulator_scale(x_params.scale, weight.quantization->scales[static_cast<std::size_t>(o)]);
+      for (std::int64_t pixel = 0; pixel < out[1] * out[2]; ++pixel) {
+        std::int64_t acc = bias[static_cast<std::size_t>(o)];
+        for (std::int64_t w = 0; w < oihw[1] * oihw[2] * oihw[3]; ++w) {
+          const std::int64_t iy =
+              pixel / out[2] * window.stride_h - window.pad_top + w / oihw[3] % oihw[2] * window.dilation_h;
+          const std::int64_t ix = pixel % out[2] * window.stride_w - window.pad_left + w % oihw[3] * window.dilation_w;
+          if (iy < 0 || iy >= in[1] || ix < 0 || ix >= in[2]) continue;
+          const std::int64_t i = w / (oihw[2] * oihw[3]);
+          acc += (x.codes[static_cast<std::size_t>((i * in[1] + iy) * in[2] + ix)] - x_params.zero_point) *
+                 codes[static_cast<std::size_t>(o * oihw[1] * oihw[2] * oihw[3] + w)];
+        }
+        if (graph.values.at(node.output).dtype == DType::kF32) {
+          const float real = static_cast<float>(acc) * scale;
+          y.reals.push_back(relu && real < 0.0F ? 0.0F : real);
+        } else {
+          const format::AffineParams y_params = params_of(node.output);
+          y.codes.push_back(format::requantize(static_cast<std::int32_t>(acc),
+                                               format::requantize_multiplier(scale, y_params.scale),
+                                               y_params.zero_point, {relu ? y_params.zero_point : 0, 255}));
+        }
+      }
+    }
+  }
+
+  void max_pool(const graph::Node& node, const ReferenceValue& x, ReferenceValue& y) const {
+    const graph::Window window = graph::window_of(artifact_.graph, node);
+    for (std::int64_t i = 0; i < element_count(y.shape); ++i) {
+      const std::int64_t oy = i / y.shape[2] % y.shape[1];
+      const std::int64_t ox = i % y.shape[2];
+      std::int64_t largest = -1;
+      for (std::int64_t tap = 0; tap < window.kernel_h * window.kernel_w; ++tap) {
+        const std::int64_t iy = oy * window.stride_h - window.pad_top + tap / window.kernel_w * window.dilation_h;
+        const std::int64_t ix = ox * window.stride_w - window.pad_left + tap % window.kernel_w * window.dilation_w;
+        if (iy < 0 || iy >= x.shape[1] || ix < 0 || ix >= x.shape[2]) continue;
+        const std::int64_t channel = i / (y.shape[1] * y.shape[2]);
+        const auto at = static_cast<std::size_t>((channel * x.shape[1] + iy) * x.shape[2] + ix);
+        largest = std::max(largest, x.codes[at]);
+      }
+      y.codes.push_back(largest);
+    }
+  }
+
+  const graph::Artifact& artifact_;
+};
+
+}  // namespace pare::runtime::testing

@@ -1,0 +1,33 @@
+// The interface through which train::Model quantizes a weight or an activation.
+//
+// Concrete ones live in quant/; train/ only knows where in the pipeline they stand.
+#pragma once
+
+#include <torch/torch.h>
+
+#include "pare/format/affine.h"
+
+namespace pare::train {
+
+// A torch module, so that its buffers (scale, zero_point, min_val, max_val, observer_enabled, …) are part of the
+// model's state_dict. Names of buffers and methods are torch.ao.quantization.FakeQuantize's.
+class FakeQuantizer : public torch::nn::Module {
+ public:
+  // float32 in, float32 out, differentiable (straight-through within the range). In training mode with the observer
+  // enabled it updates the range first.
+  virtual torch::Tensor forward(const torch::Tensor& x) = 0;
+
+  // Integer codes of x as float64 (format::quantize, element by element), no gradient.
+  [[nodiscard]] virtual torch::Tensor quantize(const torch::Tensor& x) const = 0;
+
+  [[nodiscard]] virtual torch::Tensor scale() const = 0;      // float32, [1] or [channels]
+  [[nodiscard]] virtual std::int32_t zero_point() const = 0;  // one for all channels
+  [[nodiscard]] virtual format::QuantRange range() const = 0;
+  [[nodiscard]] virtual int axis() const = 0;  // -1: per tensor
+
+  virtual void enable_observer(bool enabled) = 0;
+  // False until a range has been seen; converting then is an error.
+  [[nodiscard]] virtual bool calibrated() const = 0;
+};
+
+}  // namespace pare::train
