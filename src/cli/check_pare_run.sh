@@ -6,7 +6,7 @@ program=$1
 max_bytes=$2
 
 loaded=$(ldd "$program")
-if grep -iE 'torch|c10|protobuf|libonnx|not found' <<<"$loaded"; then
+if grep -iE 'libtorch|libc10|libprotobuf|libonnx|not found' <<<"$loaded"; then
   echo "these must not be loaded by $program" >&2
   exit 1
 fi
