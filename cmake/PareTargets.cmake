@@ -62,6 +62,26 @@ function(pare_floor name)
   endif()
 endfunction()
 
+# pare_isa_sources(<target> <isa> SOURCES…): files compiled for one instruction set, and only on its processors. They
+# include intrinsics and plain structs: inline code of the standard library, compiled for AVX-512, could win at link time
+# and crash an older machine.
+set(PARE_ISA_FLAGS_avx2 -mavx2)
+set(PARE_ISA_FLAGS_avx512vnni -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni)
+set(PARE_ISA_FLAGS_avx512vbmi ${PARE_ISA_FLAGS_avx512vnni} -mavx512vbmi -mavx512vbmi2)
+set(PARE_ISA_FLAGS_neon_dotprod -march=armv8.2-a+dotprod)
+set(PARE_ISA_FLAGS_neon_i8mm -march=armv8.2-a+dotprod+i8mm)
+function(pare_isa_sources target isa)
+  if(isa MATCHES "^avx")
+    set(processors "^(x86_64|AMD64|amd64)$")
+  else()
+    set(processors "^(aarch64|arm64)$")
+  endif()
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "${processors}")
+    target_sources(${target} PRIVATE ${ARGN})
+    set_source_files_properties(${ARGN} PROPERTIES COMPILE_OPTIONS "${PARE_ISA_FLAGS_${isa}}")
+  endif()
+endfunction()
+
 # LibTorch and its precompiled header. torch/torch.h costs 20 to 25 seconds a file without it.
 function(pare_use_torch target)
   target_link_libraries(${target} PUBLIC pare_torch)

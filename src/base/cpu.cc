@@ -16,7 +16,8 @@
 namespace pare {
 namespace {
 
-constexpr std::array kAllIsas = {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni, Isa::kNeonDotprod, Isa::kNeonI8mm};
+constexpr std::array kAllIsas = {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni, Isa::kAvx512Vbmi, Isa::kNeonDotprod,
+                                 Isa::kNeonI8mm};
 
 // False in a sandbox that hides what cpuinfo reads; then the scalar code is all that is safe.
 bool cpuinfo_ready() {
@@ -31,6 +32,11 @@ bool has_arm_i8mm() { return (::getauxval(AT_HWCAP2) & (1UL << 13)) != 0; }
 bool has_arm_i8mm() { return false; }
 #endif
 
+bool has_avx512vnni() {
+  return cpuinfo_has_x86_avx512f() && cpuinfo_has_x86_avx512bw() && cpuinfo_has_x86_avx512dq() &&
+         cpuinfo_has_x86_avx512vl() && cpuinfo_has_x86_avx512vnni();
+}
+
 bool is_supported(Isa isa) {
   if (isa == Isa::kScalar) return true;
   if (!cpuinfo_ready()) return false;
@@ -40,8 +46,9 @@ bool is_supported(Isa isa) {
     case Isa::kAvx2:
       return cpuinfo_has_x86_avx2();
     case Isa::kAvx512Vnni:
-      return cpuinfo_has_x86_avx512f() && cpuinfo_has_x86_avx512bw() && cpuinfo_has_x86_avx512vl() &&
-             cpuinfo_has_x86_avx512vnni();
+      return has_avx512vnni();
+    case Isa::kAvx512Vbmi:
+      return has_avx512vnni() && cpuinfo_has_x86_avx512vbmi() && cpuinfo_has_x86_avx512vbmi2();
     case Isa::kNeonDotprod:
       return cpuinfo_has_arm_neon_dot();
     case Isa::kNeonI8mm:
@@ -60,6 +67,8 @@ std::string_view to_string(Isa isa) {
       return "avx2";
     case Isa::kAvx512Vnni:
       return "avx512vnni";
+    case Isa::kAvx512Vbmi:
+      return "avx512vbmi";
     case Isa::kNeonDotprod:
       return "neon_dotprod";
     case Isa::kNeonI8mm:

@@ -7,7 +7,8 @@
 
 namespace pare {
 
-enum class Isa { kScalar, kAvx2, kAvx512Vnni, kNeonDotprod, kNeonI8mm };
+// kAvx512Vnni: AVX-512 F, BW, DQ, VL and VNNI (Cascade Lake). kAvx512Vbmi: that and VBMI, VBMI2 (Ice Lake, Zen 4).
+enum class Isa { kScalar, kAvx2, kAvx512Vnni, kAvx512Vbmi, kNeonDotprod, kNeonI8mm };
 
 [[nodiscard]] std::string_view to_string(Isa isa);
 

@@ -34,7 +34,8 @@ class ForcedIsa {
   std::optional<std::string> old_;
 };
 
-constexpr Isa kAll[] = {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni, Isa::kNeonDotprod, Isa::kNeonI8mm};
+constexpr Isa kAll[] = {Isa::kScalar,     Isa::kAvx2,        Isa::kAvx512Vnni,
+                        Isa::kAvx512Vbmi, Isa::kNeonDotprod, Isa::kNeonI8mm};
 
 TEST(Cpu, ScalarIsAlwaysThereAndFirst) {
   const std::vector<Isa> isas = supported_isas();
@@ -60,7 +61,10 @@ TEST(Cpu, AgreesWithTheKernelsList) {
   const std::vector<Isa> isas = supported_isas();
   const auto supported = [&](Isa isa) { return std::find(isas.begin(), isas.end(), isa) != isas.end(); };
   EXPECT_EQ(supported(Isa::kAvx2), has("avx2"));
-  EXPECT_EQ(supported(Isa::kAvx512Vnni), has("avx512f") && has("avx512bw") && has("avx512vl") && has("avx512_vnni"));
+  const bool vnni =
+      has("avx512f") && has("avx512bw") && has("avx512dq") && has("avx512vl") && has("avx512_vnni");
+  EXPECT_EQ(supported(Isa::kAvx512Vnni), vnni);
+  EXPECT_EQ(supported(Isa::kAvx512Vbmi), vnni && has("avx512vbmi") && has("avx512_vbmi2"));
   EXPECT_EQ(supported(Isa::kNeonDotprod), has("asimddp"));
   EXPECT_EQ(supported(Isa::kNeonI8mm), has("asimddp") && has("i8mm"));
 }

@@ -4,6 +4,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstdint>
 #include <thread>
@@ -41,6 +42,14 @@ void run_task(void* task_address, std::size_t begin, std::size_t count) {
   task->body(task->context, begin, begin + count);
   PARE_TSAN_RELEASE(task);
 }
+
+// Threads take the next index when they are free; each counts as the slot that it started with.
+struct SlotTask {
+  void (*body)(void* context, std::size_t slot, std::size_t index);
+  void* context;
+  std::size_t items;
+  std::atomic<std::size_t> next{0};
+};
 
 }  // namespace
 
@@ -88,6 +97,18 @@ void ThreadPool::parallel_for(std::size_t items, std::size_t tile,
   PARE_TSAN_RELEASE(&task);
   pthreadpool_parallelize_1d_tile_1d(impl_->pool, run_task, &task, items, tile, impl_->flags);
   PARE_TSAN_ACQUIRE(&task);
+}
+
+void ThreadPool::parallel_for_slots(std::size_t items,
+                                    void (*body)(void* context, std::size_t slot, std::size_t index), void* context) {
+  SlotTask task{body, context, items};
+  const std::size_t slots = std::min(impl_->threads, items);
+  parallel_for(slots, 1, [&task](std::size_t slot, std::size_t /*end*/) {
+    for (std::size_t index = task.next.fetch_add(1, std::memory_order_relaxed); index < task.items;
+         index = task.next.fetch_add(1, std::memory_order_relaxed)) {
+      task.body(task.context, slot, index);
+    }
+  });
 }
 
 std::size_t available_cores() {

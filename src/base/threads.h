@@ -23,7 +23,22 @@ class ThreadPool {
   void parallel_for(std::size_t items, std::size_t tile,
                     void (*body)(void* context, std::size_t begin, std::size_t end), void* context);
 
-  // The same for a callable: body(begin, end).
+  // Calls body(context, slot, index) once for every index in [0, items), in any order. Calls with the same slot, which
+  // lies in [0, threads()), never overlap: what a kernel scratches on is kept by slot. Allocates nothing.
+  void parallel_for_slots(std::size_t items, void (*body)(void* context, std::size_t slot, std::size_t index),
+                          void* context);
+
+  // The same for a callable: body(slot, index).
+  template <typename Body>
+  void parallel_for_slots(std::size_t items, Body&& body) {
+    using Plain = std::remove_reference_t<Body>;
+    parallel_for_slots(
+        items,
+        [](void* context, std::size_t slot, std::size_t index) { (*static_cast<Plain*>(context))(slot, index); },
+        &body);
+  }
+
+  // parallel_for for a callable: body(begin, end).
   template <typename Body>
   void parallel_for(std::size_t items, std::size_t tile, Body&& body) {
     using Plain = std::remove_reference_t<Body>;

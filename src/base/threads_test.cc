@@ -60,6 +60,25 @@ TEST(ThreadPool, ResultsAreVisibleToTheCallerManyTimesOver) {
   for (const std::size_t value : values) EXPECT_EQ(value, 500U * 499U / 2);
 }
 
+TEST(ThreadPool, SlotsDoNotOverlapAndEveryIndexIsVisitedOnce) {
+  for (const std::size_t threads : {1U, 2U, 5U}) {
+    ThreadPool pool(threads);
+    for (const std::size_t items : {0U, 1U, 3U, 500U}) {
+      std::vector<int> visits(items);
+      std::vector<std::atomic<int>> inside(threads);
+      std::atomic<bool> overlap{false};
+      pool.parallel_for_slots(items, [&](std::size_t slot, std::size_t index) {
+        if (slot >= threads || inside[slot].fetch_add(1) != 0) overlap = true;
+        std::this_thread::yield();
+        ++visits[index];
+        inside[slot].fetch_sub(1);
+      });
+      EXPECT_EQ(visits, std::vector<int>(items, 1)) << threads << " threads";
+      EXPECT_FALSE(overlap) << threads << " threads, " << items << " items";
+    }
+  }
+}
+
 TEST(ThreadPool, HugeItemCountsDoNotOverflow) {
   // The last tile begins near the end of size_t; counting begin + tile beyond it would wrap around.
   ThreadPool pool(1);

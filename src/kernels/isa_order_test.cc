@@ -19,6 +19,8 @@ TEST(IsaOrder, TheTwoLaddersDoNotMix) {
   EXPECT_TRUE(runs_on(Isa::kScalar, Isa::kNeonI8mm));
   EXPECT_TRUE(runs_on(Isa::kAvx2, Isa::kAvx512Vnni));
   EXPECT_FALSE(runs_on(Isa::kAvx512Vnni, Isa::kAvx2));
+  EXPECT_TRUE(runs_on(Isa::kAvx512Vnni, Isa::kAvx512Vbmi));
+  EXPECT_FALSE(runs_on(Isa::kAvx512Vbmi, Isa::kAvx512Vnni));
   EXPECT_FALSE(runs_on(Isa::kAvx2, Isa::kNeonI8mm));
   EXPECT_FALSE(runs_on(Isa::kNeonDotprod, Isa::kAvx512Vnni));
   EXPECT_FALSE(runs_on(Isa::kAvx2, Isa::kScalar));

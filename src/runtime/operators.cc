@@ -28,6 +28,17 @@ void spread(const RunContext& context, std::int64_t items, std::int64_t work_per
   context.pool.parallel_for(static_cast<std::size_t>(items), tile_items(context.pool, items, work_per_item), run);
 }
 
+// Into how many blocks `items` of work are cut: one for one thread, which then passes over its weights only once.
+std::int64_t block_count(const ThreadPool& pool, std::int64_t items, std::int64_t work_per_item) {
+  if (pool.threads() == 1 || items == 0) return 1;
+  const auto tile = static_cast<std::int64_t>(tile_items(pool, items, work_per_item));
+  return (items + tile - 1) / tile;
+}
+
+void* scratch_of(const RunContext& context, std::size_t slot) {
+  return context.scratch + slot * context.scratch_stride;
+}
+
 template <typename T>
 T* at(const RunContext& context, std::size_t offset) {
   return reinterpret_cast<T*>(context.arena + offset);
@@ -73,9 +84,15 @@ void QConv::run(const RunContext& context) const {
   args.y = at<std::byte>(context, output_offset_);
   const kernels::QConvShape& s = args.shape;
   const std::int64_t row_work = s.out_w * s.out_c * s.kernel_h * s.kernel_w * s.in_c;
-  spread(context, context.batch * s.out_h, row_work,
-         [&](std::int64_t begin, std::int64_t end) { kernel_.run(args, begin, end); });
+  const std::int64_t rows = context.batch * s.out_h;
+  const std::int64_t blocks = block_count(context.pool, rows, row_work);
+  context.pool.parallel_for_slots(static_cast<std::size_t>(blocks), [&](std::size_t slot, std::size_t index) {
+    const auto block = static_cast<std::int64_t>(index);
+    kernel_.run(args, rows * block / blocks, rows * (block + 1) / blocks, scratch_of(context, slot));
+  });
 }
+
+std::size_t QConv::scratch_bytes() const { return kernel_.scratch_bytes(args_); }
 
 QGemm::QGemm(const kernels::QGemmKernel& kernel, kernels::QGemmArgs args, PackedLayer packed, std::size_t input_offset,
              std::size_t output_offset)
@@ -90,26 +107,29 @@ QGemm::QGemm(const kernels::QGemmKernel& kernel, kernels::QGemmArgs args, Packed
 }
 
 void QGemm::run(const RunContext& context) const {
-  // Blocks of C: narrow ones, so that a single image still occupies several threads, and tall ones, so that a block of
-  // weights is used for many rows while it is in the cache.
-  constexpr std::int64_t kLeastBlockColumns = 64;
-  constexpr std::int64_t kBlockRows = 32;
   kernels::QGemmArgs args = args_;
   args.m = context.batch;
   args.a = at<const std::uint8_t>(context, input_offset_);
   args.c = at<std::byte>(context, output_offset_);
-  const std::int64_t block_columns = (kLeastBlockColumns + kernel_.n_tile - 1) / kernel_.n_tile * kernel_.n_tile;
-  const std::int64_t column_blocks = (args.n + block_columns - 1) / block_columns;
-  const std::int64_t row_blocks = (args.m + kBlockRows - 1) / kBlockRows;
-  const std::int64_t block_work = std::min(args.m, kBlockRows) * std::min(args.n, block_columns) * args.k;
-  spread(context, row_blocks * column_blocks, block_work, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t block = begin; block < end; ++block) {
-      const std::int64_t n = block / row_blocks * block_columns;
-      const std::int64_t m = block % row_blocks * kBlockRows;
-      kernel_.run(args, m, std::min(m + kBlockRows, args.m), n, std::min(n + block_columns, args.n));
-    }
-  });
+  // Columns are cut first: their weights are then read by one thread only.
+  constexpr std::int64_t kLeastBlockColumns = 64;
+  constexpr std::int64_t kLeastBlockRows = 32;
+  const std::int64_t unit = (kLeastBlockColumns + kernel_.n_tile - 1) / kernel_.n_tile * kernel_.n_tile;
+  const std::int64_t units = (args.n + unit - 1) / unit;
+  const std::int64_t column_blocks = block_count(context.pool, units, args.m * std::min(unit, args.n) * args.k);
+  const std::int64_t row_units = (args.m + kLeastBlockRows - 1) / kLeastBlockRows;
+  const std::int64_t row_blocks = std::min(row_units, block_count(context.pool, args.m, args.n * args.k) / column_blocks);
+  const std::int64_t rows = std::max<std::int64_t>(row_blocks, 1);
+  context.pool.parallel_for_slots(
+      static_cast<std::size_t>(column_blocks * rows), [&](std::size_t slot, std::size_t index) {
+        const std::int64_t column = static_cast<std::int64_t>(index) / rows;
+        const std::int64_t row = static_cast<std::int64_t>(index) % rows;
+        kernel_.run(args, args.m * row / rows, args.m * (row + 1) / rows, units * column / column_blocks * unit,
+                    std::min(units * (column + 1) / column_blocks * unit, args.n), scratch_of(context, slot));
+      });
 }
+
+std::size_t QGemm::scratch_bytes() const { return kernel_.scratch_bytes(args_); }
 
 MaxPool::MaxPool(const kernels::MaxPoolKernel& kernel, kernels::MaxPoolArgs args, std::size_t input_offset,
                  std::size_t output_offset)

@@ -23,6 +23,8 @@ struct RunContext {
   std::int64_t batch;
   const std::uint8_t* raw;  // images, NCHW: either raw
   const float* real;        // or normalized; the other is null
+  std::byte* scratch;       // one piece a thread of the pool, each scratch_stride bytes
+  std::size_t scratch_stride;
 };
 
 // Reads and writes at offsets into the arena that the plan chose. run() allocates nothing and does not throw.
@@ -30,6 +32,8 @@ class Operator {
  public:
   virtual ~Operator() = default;
   virtual void run(const RunContext& context) const = 0;
+  // Bytes of scratch that one thread needs at most.
+  [[nodiscard]] virtual std::size_t scratch_bytes() const { return 0; }
 };
 
 // Packed weights with what an epilogue points to.
@@ -59,6 +63,7 @@ class QConv : public Operator {
   QConv(const kernels::QConvKernel& kernel, kernels::QConvArgs args, PackedLayer packed, std::size_t input_offset,
         std::size_t output_offset);
   void run(const RunContext& context) const override;
+  [[nodiscard]] std::size_t scratch_bytes() const override;
 
  private:
   const kernels::QConvKernel& kernel_;
@@ -70,9 +75,11 @@ class QConv : public Operator {
 
 class QGemm : public Operator {
  public:
+  // `args.m`: the largest batch that will run.
   QGemm(const kernels::QGemmKernel& kernel, kernels::QGemmArgs args, PackedLayer packed, std::size_t input_offset,
         std::size_t output_offset);
   void run(const RunContext& context) const override;
+  [[nodiscard]] std::size_t scratch_bytes() const override;
 
  private:
   const kernels::QGemmKernel& kernel_;

@@ -33,6 +33,8 @@ class Planner {
       step.output = values_.at(node.output);
       step.layer.output_shape = step.output.shape;
       step.op = make_operator(node, step.layer);
+      const std::size_t scratch = (step.op->scratch_bytes() + kAlignmentBytes - 1) / kAlignmentBytes * kAlignmentBytes;
+      plan_.scratch_bytes = std::max(plan_.scratch_bytes, scratch);
       plan_.steps.push_back(std::move(step));
     }
     return std::move(plan_);
@@ -238,6 +240,7 @@ class Planner {
     args.a_stride_bytes = input.elems;
     args.a_zero_point = params_of(node.inputs[0]).zero_point;
     args.c_stride_elems = output.elems;
+    args.m = max_batch_;
     args.n = output.elems;
     args.k = input.elems;
     args.epilogue = epilogue_of(node);

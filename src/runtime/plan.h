@@ -37,6 +37,7 @@ struct Plan {
   std::int64_t classes = 0;
   std::vector<Step> steps;  // the last one writes the logits
   std::size_t arena_bytes = 0;
+  std::size_t scratch_bytes = 0;  // for one thread, a multiple of kAlignmentBytes
 };
 
 // Values of rank 4 are kept as NHWC; Flatten restores NCHW order, in which the columns of a Gemm's weight count.

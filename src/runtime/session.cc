@@ -36,6 +36,7 @@ struct Session::Impl {
   Plan plan;
   ThreadPool pool;
   AlignedBytes arena;
+  AlignedBytes scratch;
   std::int64_t max_batch;
   std::vector<std::string> class_names;
   std::vector<PlannedLayer> layers;
@@ -48,6 +49,7 @@ struct Session::Impl {
       : plan(std::move(made_plan)),
         pool(options.threads),
         arena(plan.arena_bytes),
+        scratch(plan.scratch_bytes * pool.threads()),
         max_batch(options.max_batch),
         class_names(std::move(names)) {
     for (const Step& step : plan.steps) {
@@ -80,7 +82,8 @@ struct Session::Impl {
     for (std::int64_t begin = 0; begin < count; begin += max_batch) {
       const std::int64_t batch = std::min(max_batch, count - begin);
       const RunContext context{pool, arena.data(), batch, raw == nullptr ? nullptr : raw + begin * plan.input_elems,
-                               real == nullptr ? nullptr : real + begin * plan.input_elems};
+                               real == nullptr ? nullptr : real + begin * plan.input_elems, scratch.data(),
+                               plan.scratch_bytes};
       for (std::size_t index = 0; index < plan.steps.size(); ++index) {
         run_step(context, index);
       }

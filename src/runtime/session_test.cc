@@ -367,7 +367,7 @@ TEST(Session, AnInstructionSetThatTheMachineLacksIsAnError) {
   const TemporaryArtifact file(graph::testing::small_artifact(18, true));
   const std::vector<Isa> here = supported_isas();
   int lacking = 0;
-  for (const Isa isa : {Isa::kAvx2, Isa::kAvx512Vnni, Isa::kNeonDotprod, Isa::kNeonI8mm}) {
+  for (const Isa isa : {Isa::kAvx2, Isa::kAvx512Vnni, Isa::kAvx512Vbmi, Isa::kNeonDotprod, Isa::kNeonI8mm}) {
     if (std::find(here.begin(), here.end(), isa) != here.end()) continue;
     ++lacking;
     const ScopedEnvironment forced("PARE_ISA", std::string(to_string(isa)).c_str());

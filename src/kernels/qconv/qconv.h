@@ -22,9 +22,12 @@ struct QConvKernel {
   // I. Bytes that pack() writes; the caller aligns them to 64.
   std::size_t (*packed_bytes)(const CanonicalWeights& weights);
   void (*pack)(const CanonicalWeights& weights, void* packed);
-  // Computes output rows [row_begin, row_end), where row r is image r / out_h, line r % out_h. Calls on disjoint ranges
-  // may run at the same time.
-  void (*run)(const QConvArgs& args, std::int64_t row_begin, std::int64_t row_end);
+  // Bytes that run() scratches on; depends on the args' shape only. 0 for kernels that need none.
+  std::size_t (*scratch_bytes)(const QConvArgs& args);
+  // Computes output rows [row_begin, row_end), where row r is image r / out_h, line r % out_h. `scratch`:
+  // scratch_bytes(args), aligned to 64, of any content. Calls on disjoint ranges with scratch of their own may run at
+  // the same time.
+  void (*run)(const QConvArgs& args, std::int64_t row_begin, std::int64_t row_end, void* scratch);
 };
 
 // Weakest instruction set first.

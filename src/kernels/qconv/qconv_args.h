@@ -29,6 +29,7 @@ struct QConvArgs {
 };
 
 // Implementations, named as the table names them. The packings of the scalar ones are dot/dot_s16.h's.
-void qconv_run_s16(const QConvArgs& args, std::int64_t row_begin, std::int64_t row_end);
+inline std::size_t qconv_no_scratch(const QConvArgs& /*args*/) { return 0; }
+void qconv_run_s16(const QConvArgs& args, std::int64_t row_begin, std::int64_t row_end, void* scratch);
 
 }  // namespace pare::kernels

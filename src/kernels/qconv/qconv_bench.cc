@@ -52,8 +52,9 @@ void run(benchmark::State& state, const QConvKernel& kernel, const Case& test) {
   args.y = y.data();
   args.epilogue.bias = bias.data();
   args.epilogue.multiplier = multiplier.data();
+  std::vector<Line> scratch((kernel.scratch_bytes(args) + 63) / 64);
   for (auto _ : state) {
-    kernel.run(args, 0, test.batch * s.out_h);
+    kernel.run(args, 0, test.batch * s.out_h, scratch.data());
     benchmark::DoNotOptimize(y.data());
     benchmark::ClobberMemory();
   }

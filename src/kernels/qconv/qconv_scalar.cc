@@ -47,7 +47,7 @@ void gather_pixel(const QConvArgs& args, std::int64_t pixel, std::int64_t k_begi
 
 }  // namespace
 
-void qconv_run_s16(const QConvArgs& args, std::int64_t row_begin, std::int64_t row_end) {
+void qconv_run_s16(const QConvArgs& args, std::int64_t row_begin, std::int64_t row_end, void* /*scratch*/) {
   alignas(64) std::int16_t a[kDotRows * kDotChunk];
   alignas(64) std::int32_t acc[kDotRows * kDotBlock];
   const QConvShape& s = args.shape;

@@ -126,10 +126,11 @@ TEST(QConv, EveryKernelEqualsTheReferenceOverTheShapeGrid) {
         args.epilogue.bias = bias.data();
         args.epilogue.multiplier = multiplier.data();
         const std::int64_t cut = rows / 3;
-        kernel.run(args, cut, rows);
-        kernel.run(args, 0, cut);
+        Guarded<std::uint8_t> scratch(static_cast<std::int64_t>(kernel.scratch_bytes(args)), poison, 64);
+        kernel.run(args, cut, rows, scratch.data());
+        kernel.run(args, 0, cut, scratch.data());
         EXPECT_EQ(std::vector<std::uint8_t>(y.items().begin(), y.items().end()), expected);
-        EXPECT_TRUE(x_guarded.guards_intact() && packed.guards_intact() && y.guards_intact() && bias.guards_intact() &&
+        EXPECT_TRUE(x_guarded.guards_intact() && scratch.guards_intact() && packed.guards_intact() && y.guards_intact() && bias.guards_intact() &&
                     multiplier.guards_intact());
       }
     }
@@ -157,7 +158,7 @@ TEST(QConv, ReferenceTreatsPaddingAsRealZero) {
 
 TEST(QConv, TableHasAKernelForEveryFormatAndIsa) {
   for (const WeightFormat format : {WeightFormat::kDense, WeightFormat::kTwoFour}) {
-    for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni, Isa::kNeonDotprod, Isa::kNeonI8mm}) {
+    for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni, Isa::kAvx512Vbmi, Isa::kNeonDotprod, Isa::kNeonI8mm}) {
       EXPECT_EQ(find_qconv_kernel(format, isa).format, format);
     }
   }

@@ -24,7 +24,8 @@ struct QGemmArgs {
 };
 
 // Implementations, named as the table names them. The packings of the scalar ones are dot/dot_s16.h's.
+inline std::size_t qgemm_no_scratch(const QGemmArgs& /*args*/) { return 0; }
 void qgemm_run_s16(const QGemmArgs& args, std::int64_t m_begin, std::int64_t m_end, std::int64_t n_begin,
-                   std::int64_t n_end);
+                   std::int64_t n_end, void* scratch);
 
 }  // namespace pare::kernels

@@ -47,8 +47,9 @@ void run(benchmark::State& state, const QGemmKernel& kernel, const Shape& shape)
   args.k = shape.k;
   args.epilogue.bias = bias.data();
   args.epilogue.multiplier = multiplier.data();
+  std::vector<Line> scratch((kernel.scratch_bytes(args) + 63) / 64);
   for (auto _ : state) {
-    kernel.run(args, 0, shape.m, 0, shape.n);
+    kernel.run(args, 0, shape.m, 0, shape.n, scratch.data());
     benchmark::DoNotOptimize(c.data());
     benchmark::ClobberMemory();
   }

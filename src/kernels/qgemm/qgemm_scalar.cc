@@ -28,7 +28,7 @@ void widen_rows(const QGemmArgs& args, std::int64_t m, std::int64_t m_end, std::
 }  // namespace
 
 void qgemm_run_s16(const QGemmArgs& args, std::int64_t m_begin, std::int64_t m_end, std::int64_t n_begin,
-                   std::int64_t n_end) {
+                   std::int64_t n_end, void* /*scratch*/) {
   alignas(64) std::int16_t a[kDotRows * kDotChunk];
   alignas(64) std::int32_t acc[kDotRows * kDotBlock];
   const std::int64_t w_stride = dot_padded(args.k);

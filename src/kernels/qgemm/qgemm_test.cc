@@ -79,11 +79,12 @@ std::vector<std::uint8_t> run_kernel(const QGemmKernel& kernel, const Case& shap
   args.c_stride_elems = c_stride;
   const std::int64_t m_cut = in_pieces ? shape.m / 3 : shape.m;
   const std::int64_t n_cut = in_pieces ? shape.n / 2 / kernel.n_tile * kernel.n_tile : shape.n;
-  kernel.run(args, 0, m_cut, 0, n_cut);
-  kernel.run(args, m_cut, shape.m, 0, n_cut);
-  kernel.run(args, 0, m_cut, n_cut, shape.n);
-  kernel.run(args, m_cut, shape.m, n_cut, shape.n);
-  EXPECT_TRUE(a.guards_intact() && packed.guards_intact() && c.guards_intact() && bias.guards_intact() &&
+  Guarded<std::uint8_t> scratch(static_cast<std::int64_t>(kernel.scratch_bytes(args)), poison, 64);
+  kernel.run(args, 0, m_cut, 0, n_cut, scratch.data());
+  kernel.run(args, m_cut, shape.m, 0, n_cut, scratch.data());
+  kernel.run(args, 0, m_cut, n_cut, shape.n, scratch.data());
+  kernel.run(args, m_cut, shape.m, n_cut, shape.n, scratch.data());
+  EXPECT_TRUE(a.guards_intact() && scratch.guards_intact() && packed.guards_intact() && c.guards_intact() && bias.guards_intact() &&
               multiplier.guards_intact());
   std::vector<std::uint8_t> result;
   for (std::int64_t row = 0; row < shape.m; ++row) {
@@ -219,7 +220,7 @@ TEST(QGemm, EveryKernelIsExactAtTheEdgeOfInt32) {
 
 TEST(QGemm, TableHasAKernelForEveryFormatAndIsa) {
   for (const WeightFormat format : {WeightFormat::kDense, WeightFormat::kTwoFour}) {
-    for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni, Isa::kNeonDotprod, Isa::kNeonI8mm}) {
+    for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni, Isa::kAvx512Vbmi, Isa::kNeonDotprod, Isa::kNeonI8mm}) {
       const QGemmKernel& kernel = find_qgemm_kernel(format, isa);
       EXPECT_EQ(kernel.format, format);
       EXPECT_TRUE(kernel.isa == Isa::kScalar || isa != Isa::kScalar);
