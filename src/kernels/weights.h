@@ -3,35 +3,51 @@
 
 #include <cstdint>
 
+#include "pare/format/vnm_pattern.h"
+
 namespace pare::kernels {
 
-enum class WeightFormat : std::uint8_t { kDense, kTwoFour };
+enum class WeightFormat : std::uint8_t { kDense, kTwoFour, kVnm };
 
-// Dense: `values` is [n][k] row-major, k = segments * segment_elems. 2:4: format/two_four.h with rows = n. Linear has
-// one segment; a convolution has one per tap.
+// Dense: `values` is [n][k] row-major, k = segments * segment_elems. 2:4: format/two_four.h with rows = n; V:N:M:
+// format/vnm.h. Linear has one segment; a convolution has one per tap.
 struct CanonicalWeights {
   const std::int8_t* values = nullptr;
   const std::uint8_t* indices = nullptr;  // null for dense
   std::int64_t n = 0;
   std::int64_t segments = 1;
   std::int64_t segment_elems = 0;
+  format::VnmPattern vnm = {};  // V:N:M only
 
   [[nodiscard]] std::int64_t k() const { return segments * segment_elems; }
 };
 
-// The code at row `row`, dense position `k`: how a reference reads weights. For 2:4 the group's index nibble is looked
-// up at every call.
+// The code at row `row`, dense position `k`: how a reference reads weights. Where a mask is stored, the group's indices
+// are looked up at every call.
 [[nodiscard]] inline std::int32_t weight_at(const CanonicalWeights& weights, WeightFormat format, std::int64_t row,
                                             std::int64_t k) {
   if (format == WeightFormat::kDense) {
     return weights.values[row * weights.k() + k];
   }
+  const std::int64_t segment = k / weights.segment_elems;
+  const std::int64_t in_segment = k % weights.segment_elems;
+  if (format == WeightFormat::kVnm) {
+    const format::VnmPattern& p = weights.vnm;
+    const std::int64_t groups_per_segment = (weights.segment_elems + p.m - 1) / p.m;
+    const std::int64_t row_kept = weights.segments * groups_per_segment * p.n;
+    const std::int64_t first = (segment * groups_per_segment + in_segment / p.m) * p.n;
+    const std::uint8_t* indices = weights.indices + row / p.v * row_kept + first;
+    for (std::int64_t i = 0; i < p.n; ++i) {
+      if (indices[i] == in_segment % p.m) return weights.values[row * row_kept + first + i];
+    }
+    return 0;
+  }
   const std::int64_t groups_per_segment = (weights.segment_elems + 3) / 4;
   const std::int64_t groups_per_row = weights.segments * groups_per_segment;
-  const std::int64_t group = (k / weights.segment_elems) * groups_per_segment + (k % weights.segment_elems) / 4;
+  const std::int64_t group = segment * groups_per_segment + in_segment / 4;
   const std::uint8_t pair = weights.indices[row * ((groups_per_row + 1) / 2) + group / 2];
   const int nibble = group % 2 == 0 ? pair & 0xF : pair >> 4;
-  const std::int64_t position = (k % weights.segment_elems) % 4;
+  const std::int64_t position = in_segment % 4;
   const std::int8_t* kept = weights.values + 2 * (row * groups_per_row + group);
   if (position == (nibble & 3)) return kept[0];
   if (position == (nibble >> 2)) return kept[1];

@@ -87,4 +87,22 @@ void pack_s16_two_four(const CanonicalWeights& weights, void* packed) {
   }
 }
 
+void pack_s16_vnm(const CanonicalWeights& weights, void* packed) {
+  auto* out = static_cast<std::int16_t*>(packed);
+  clear(weights, out);
+  const format::VnmPattern& p = weights.vnm;
+  const std::int64_t segment_kept = (weights.segment_elems + p.m - 1) / p.m * p.n;
+  const std::int64_t row_kept = weights.segments * segment_kept;
+  for (std::int64_t row = 0; row < weights.n; ++row) {
+    std::int16_t* out_row = out + row * dot_padded(weights.k());
+    for (std::int64_t i = 0; i < row_kept; ++i) {
+      const std::int64_t position = i % segment_kept / p.n * p.m + weights.indices[row / p.v * row_kept + i];
+      // A tail that lacks elements stores zeros at positions past its end.
+      if (position < weights.segment_elems) {
+        out_row[i / segment_kept * weights.segment_elems + position] = weights.values[row * row_kept + i];
+      }
+    }
+  }
+}
+
 }  // namespace pare::kernels

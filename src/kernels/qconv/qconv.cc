@@ -4,6 +4,7 @@
 #include "pare/kernels/dot/dot_s16.h"
 #include "pare/kernels/isa_order.h"
 #include "pare/kernels/reference_epilogue.h"
+#include "pare/kernels/tile/tile.h"
 
 namespace pare::kernels {
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -56,6 +57,11 @@ std::vector<Case> shape_grid() {
   cases.push_back({1, conv(4, 4, 341, 70, 1, 3, 1, 1, 0)});  // k = 1023
   cases.push_back({1, conv(4, 3, 25, 3, 41, 1, 1, 1, 20)});  // k = 1025, kernel taller than the image
   cases.push_back({2, conv(14, 14, 32, 64, 3, 3, 1, 1, 1)});
+  cases.push_back({1, conv(17, 19, 20, 80, 3, 3, 1, 1, 1)});  // two blocks of tiles, a tap that ends in a partial step
+  cases.push_back({3, conv(7, 7, 64, 130, 3, 3, 1, 1, 1)});   // lines of padding above and below, three panels
+  cases.push_back({2, conv(9, 8, 40, 96, 3, 3, 2, 1, 1)});
+  cases.push_back({1, conv(8, 8, 33, 50, 5, 5, 1, 2, 4)});
+  cases.push_back({2, conv(5, 6, 65, 65, 1, 1, 2, 1, 0)});
   QConvShape uneven = conv(8, 8, 3, 4, 3, 3, 1, 1, 1);  // strides, dilations and pads that differ by axis
   uneven.stride_w = 2;
   uneven.dilation_h = 3;
@@ -88,11 +94,13 @@ TEST(QConv, EveryKernelEqualsTheReferenceOverTheShapeGrid) {
   Rng rng(seed);
   for (const QConvKernel& kernel : qconv_kernels()) {
     if (!runs_here(kernel.isa)) continue;
+    std::size_t pattern = 0;
     for (const Case& test : shape_grid()) {
       SCOPED_TRACE(describe(kernel, test));
       const QConvShape& s = test.shape;
       const std::int64_t taps = s.kernel_h * s.kernel_w;
-      const testing::StoredWeights weights = testing::random_weights(rng, kernel.format, s.out_c, taps, s.in_c);
+      const testing::StoredWeights weights = testing::random_weights(
+          rng, kernel.format, s.out_c, taps, s.in_c, testing::kVnmPatterns[pattern++ % std::size(testing::kVnmPatterns)]);
       const testing::RandomEpilogue random = testing::random_epilogue(rng, s.out_c, taps * s.in_c);
       std::vector<std::uint8_t> x(static_cast<std::size_t>(test.batch * s.in_h * s.in_w * s.in_c));
       for (std::uint8_t& code : x) code = static_cast<std::uint8_t>(rng.below(256));
@@ -157,7 +165,7 @@ TEST(QConv, ReferenceTreatsPaddingAsRealZero) {
 }
 
 TEST(QConv, TableHasAKernelForEveryFormatAndIsa) {
-  for (const WeightFormat format : {WeightFormat::kDense, WeightFormat::kTwoFour}) {
+  for (const WeightFormat format : {WeightFormat::kDense, WeightFormat::kTwoFour, WeightFormat::kVnm}) {
     for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni, Isa::kAvx512Vbmi, Isa::kNeonDotprod, Isa::kNeonI8mm}) {
       EXPECT_EQ(find_qconv_kernel(format, isa).format, format);
     }

@@ -28,4 +28,11 @@ inline std::size_t qgemm_no_scratch(const QGemmArgs& /*args*/) { return 0; }
 void qgemm_run_s16(const QGemmArgs& args, std::int64_t m_begin, std::int64_t m_end, std::int64_t n_begin,
                    std::int64_t n_end, void* scratch);
 
+// Of tile/tile.h's packings, which args.packed must point to.
+std::size_t qgemm_tile_scratch(const QGemmArgs& args);
+void qgemm_run_avx512vnni(const QGemmArgs& args, std::int64_t m_begin, std::int64_t m_end, std::int64_t n_begin,
+                          std::int64_t n_end, void* scratch);
+void qgemm_run_avx512vbmi(const QGemmArgs& args, std::int64_t m_begin, std::int64_t m_end, std::int64_t n_begin,
+                          std::int64_t n_end, void* scratch);
+
 }  // namespace pare::kernels

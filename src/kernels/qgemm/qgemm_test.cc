@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -21,7 +22,8 @@ struct Case {
   std::int64_t m, n, k;
 };
 
-// 1, tile +- 1 (4 rows, 2 columns, blocks of 64 columns, chunks of 1024), odd, k no multiple of 4 or 8, empty, large.
+// 1, tile +- 1 (4 or 6 rows; 2 columns, vectors of 16, panels of 64; chunks of 1024, blocks of 32), odd, k no multiple
+// of 4 or 8, empty, large.
 std::vector<Case> shape_grid() {
   std::vector<Case> cases;
   for (const std::int64_t m : {1, 3, 4, 5}) {
@@ -39,7 +41,16 @@ std::vector<Case> shape_grid() {
                                              {5, 130, 2049},
                                              {33, 129, 257},
                                              {1, 256, 3136},
-                                             {9, 10, 8192}}) {
+                                             {9, 10, 8192},
+                                             {6, 64, 32},
+                                             {7, 128, 33},
+                                             {12, 192, 63},
+                                             {13, 80, 65},
+                                             {11, 113, 128},
+                                             {133, 100, 67},
+                                             {265, 65, 40},
+                                             {1, 200, 320},
+                                             {2, 320, 129}}) {
     cases.push_back(extra);
   }
   return cases;
@@ -105,10 +116,12 @@ TEST(QGemm, EveryKernelEqualsTheReferenceOverTheShapeGrid) {
   Rng rng(seed);
   for (const QGemmKernel& kernel : qgemm_kernels()) {
     if (!runs_here(kernel.isa)) continue;
+    std::size_t pattern = 0;
     for (const Case& shape : shape_grid()) {
       SCOPED_TRACE(std::string(kernel.name) + " m " + std::to_string(shape.m) + " n " + std::to_string(shape.n) +
                    " k " + std::to_string(shape.k));
-      const testing::StoredWeights weights = testing::random_weights(rng, kernel.format, shape.n, 1, shape.k);
+      const testing::StoredWeights weights = testing::random_weights(
+          rng, kernel.format, shape.n, 1, shape.k, testing::kVnmPatterns[pattern++ % std::size(testing::kVnmPatterns)]);
       const testing::RandomEpilogue random = testing::random_epilogue(rng, shape.n, shape.k);
       std::vector<std::uint8_t> a(static_cast<std::size_t>(shape.m * shape.k));
       for (std::uint8_t& code : a) code = static_cast<std::uint8_t>(rng.below(256));
@@ -169,6 +182,7 @@ TEST(QGemm, EveryKernelIsExactForAllPairsOfCodes) {
     for (int code = 0; code < 256; ++code)
       weights.dense[static_cast<std::size_t>(code)] = static_cast<std::int8_t>(code - 128);
     if (kernel.format == WeightFormat::kTwoFour) weights.two_four = format::encode_two_four(weights.dense, {256, 1, 1});
+    if (kernel.format == WeightFormat::kVnm) weights.vnm = format::encode_vnm(weights.dense, {{64, 1, 4}, 256, 1, 1});
     std::vector<std::uint8_t> a(256);
     for (int code = 0; code < 256; ++code) a[static_cast<std::size_t>(code)] = static_cast<std::uint8_t>(code);
     const std::vector<std::int32_t> bias(256, 0);
@@ -219,7 +233,7 @@ TEST(QGemm, EveryKernelIsExactAtTheEdgeOfInt32) {
 }
 
 TEST(QGemm, TableHasAKernelForEveryFormatAndIsa) {
-  for (const WeightFormat format : {WeightFormat::kDense, WeightFormat::kTwoFour}) {
+  for (const WeightFormat format : {WeightFormat::kDense, WeightFormat::kTwoFour, WeightFormat::kVnm}) {
     for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni, Isa::kAvx512Vbmi, Isa::kNeonDotprod, Isa::kNeonI8mm}) {
       const QGemmKernel& kernel = find_qgemm_kernel(format, isa);
       EXPECT_EQ(kernel.format, format);

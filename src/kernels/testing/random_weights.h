@@ -1,11 +1,13 @@
-// Random weights, stored dense and 2:4, and epilogues for them.
+// Random weights, stored dense, 2:4 and V:N:M, and epilogues for them.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
 #include "pare/base/rng.h"
 #include "pare/format/two_four.h"
+#include "pare/format/vnm.h"
 #include "pare/kernels/epilogue.h"
 #include "pare/kernels/weights.h"
 
@@ -19,16 +21,39 @@ struct StoredWeights {
   WeightFormat format = WeightFormat::kDense;
   std::vector<std::int8_t> dense;  // [n][segments * segment_elems], whatever the format
   format::TwoFourWeights two_four;
+  format::VnmWeights vnm = {};
 
   [[nodiscard]] CanonicalWeights view() const {
     if (format == WeightFormat::kDense) return {dense.data(), nullptr, n, segments, segment_elems};
+    if (format == WeightFormat::kVnm) {
+      return {vnm.values.data(), vnm.indices.data(), n, segments, segment_elems, vnm.layout.pattern};
+    }
     return {two_four.values.data(), two_four.indices.data(), n, segments, segment_elems};
   }
 };
 
+// Sets to 0 what a random V:N:M mask drops; a group keeps up to N positions.
+inline void mask_vnm(Rng& rng, const format::VnmPattern& p, StoredWeights& weights) {
+  const std::int64_t k = weights.segments * weights.segment_elems;
+  for (std::int64_t row = 0; row < weights.n; row += p.v) {
+    for (std::int64_t start = 0; start < k; start += weights.segment_elems) {
+      for (std::int64_t group = 0; group < weights.segment_elems; group += p.m) {
+        std::uint64_t kept = 0;
+        for (std::int64_t i = 0; i < p.n; ++i) kept |= std::uint64_t{1} << rng.below(static_cast<std::uint64_t>(p.m));
+        for (std::int64_t i = group; i < std::min(group + p.m, weights.segment_elems); ++i) {
+          if ((kept >> (i - group) & 1) != 0) continue;
+          for (std::int64_t r = row; r < std::min(row + p.v, weights.n); ++r) {
+            weights.dense[static_cast<std::size_t>(r * k + start + i)] = 0;
+          }
+        }
+      }
+    }
+  }
+}
+
 // Any int8 code, -128 included; of a 2:4 weight every group keeps 0, 1 or 2 random positions.
 inline StoredWeights random_weights(Rng& rng, WeightFormat format, std::int64_t n, std::int64_t segments,
-                                    std::int64_t segment_elems) {
+                                    std::int64_t segment_elems, const format::VnmPattern& vnm = {64, 2, 4}) {
   StoredWeights weights{n, segments, segment_elems, format, {}, {}};
   weights.dense.resize(static_cast<std::size_t>(n * segments * segment_elems));
   for (std::int8_t& code : weights.dense) code = static_cast<std::int8_t>(rng.below(256));
@@ -46,8 +71,16 @@ inline StoredWeights random_weights(Rng& rng, WeightFormat format, std::int64_t 
     }
     weights.two_four = format::encode_two_four(weights.dense, {n, segments, segment_elems});
   }
+  if (format == WeightFormat::kVnm) {
+    mask_vnm(rng, vnm, weights);
+    weights.vnm = format::encode_vnm(weights.dense, {vnm, n, segments, segment_elems});
+  }
   return weights;
 }
+
+// One that every V:N:M kernel gathers, and ones that are expanded to dense.
+inline constexpr format::VnmPattern kVnmPatterns[] = {{64, 2, 4}, {64, 1, 4},  {64, 2, 8}, {64, 1, 8},
+                                                      {16, 2, 4}, {128, 1, 4}, {64, 3, 4}};
 
 // Bias and multipliers such that outputs spread over all codes, both clamps included.
 struct RandomEpilogue {

@@ -1,0 +1,179 @@
+#include <cstring>
+#include <new>
+
+#include "pare/kernels/tile/tile.h"
+
+namespace pare::kernels {
+
+namespace {
+
+// Segments that are shorter are not worth a tap of their own: their activations are copied together, and so are weights.
+constexpr std::int64_t kLeastTapElems = 16;
+
+// One panel: where it goes and which rows of the weights are its columns.
+struct Panel {
+  const PanelLayout& layout;
+  std::int64_t first_row;
+  std::int64_t columns;
+  std::int64_t vectors;
+  std::uint8_t* begin;
+
+  [[nodiscard]] std::int32_t* sums() const { return reinterpret_cast<std::int32_t*>(begin); }
+  [[nodiscard]] std::uint8_t* indices() const { return begin + layout.sums_bytes(vectors); }
+  [[nodiscard]] std::int8_t* values(std::int64_t tap) const {
+    return reinterpret_cast<std::int8_t*>(begin + layout.values_offset(vectors) + tap * layout.tap_bytes(vectors));
+  }
+};
+
+// Calls body(row of the weights, vector, lane) for each column of the panel.
+template <typename Body>
+void for_columns(const Panel& panel, const Body& body) {
+  for (std::int64_t vector = 0; vector < panel.vectors; ++vector) {
+    for (std::int64_t lane = 0; lane < kLanes; ++lane) {
+      const std::int64_t column = panel_column(panel.vectors, vector, lane);
+      if (column < panel.columns) body(panel.first_row + column, vector, lane);
+    }
+  }
+}
+
+std::int32_t sum_of(const std::int8_t* values, std::int64_t count) {
+  std::int32_t sum = 0;
+  for (std::int64_t i = 0; i < count; ++i) sum += values[i];
+  return sum;
+}
+
+// From [n][row_elems] codes. Short pieces of every column in turn, so that the lines that are written stay in the cache.
+void pack_dense(const Panel& panel, const std::int8_t* codes, std::int64_t row_elems) {
+  constexpr std::int64_t kPiece = 64;
+  const std::int64_t c = panel.layout.c;
+  const std::int64_t step = 64 * panel.vectors;
+  for (std::int64_t tap = 0; tap < panel.layout.taps; ++tap) {
+    for (std::int64_t begin = 0; begin < c; begin += kPiece) {
+      const std::int64_t end = begin + kPiece < c ? begin + kPiece : c;
+      for_columns(panel, [&](std::int64_t row, std::int64_t vector, std::int64_t lane) {
+        const std::int8_t* from = codes + row * row_elems + tap * c + begin;
+        std::int8_t* to = panel.values(tap) + begin / 4 * step + 64 * vector + 4 * lane;
+        panel.sums()[tap * kLanes * panel.vectors + kLanes * vector + lane] += sum_of(from, end - begin);
+        std::int64_t k = begin;
+        for (; k + 4 <= end; k += 4, from += 4, to += step) std::memcpy(to, from, 4);
+        if (k < end) std::memcpy(to, from, static_cast<std::size_t>(end - k));
+      });
+    }
+  }
+}
+
+void pack_two_four(const Panel& panel, const CanonicalWeights& weights) {
+  const std::int64_t groups = ceil_div(panel.layout.c, 4);
+  const std::int64_t row_groups = groups * panel.layout.taps;
+  const std::int64_t block_bytes = 320 * panel.vectors;
+  for (std::int64_t tap = 0; tap < panel.layout.taps; ++tap) {
+    for_columns(panel, [&](std::int64_t row, std::int64_t vector, std::int64_t lane) {
+      const std::int64_t first = tap * groups;
+      const std::int8_t* kept = weights.values + 2 * (row * row_groups + first);
+      const std::uint8_t* nibbles = weights.indices + row * ((row_groups + 1) / 2);
+      panel.sums()[tap * kLanes * panel.vectors + kLanes * vector + lane] = sum_of(kept, 2 * groups);
+      for (std::int64_t g = 0; g < groups; ++g) {
+        // Step s of a block covers two groups: bytes 0 and 1 of a lane, and bytes 2 and 3.
+        std::int8_t* block = panel.values(tap) + g / 8 * block_bytes;
+        const std::int64_t step = g % 8 / 2;
+        const std::int64_t byte = 4 * lane + g % 2 * 2;
+        const unsigned pair = nibbles[(first + g) / 2];
+        const unsigned positions = (first + g) % 2 == 0 ? pair & 0xF : pair >> 4;
+        auto* indices = reinterpret_cast<std::uint8_t*>(block) + 64 * vector + byte;
+        indices[0] = static_cast<std::uint8_t>(indices[0] | (positions & 3) << (2 * step));
+        indices[1] = static_cast<std::uint8_t>(indices[1] | (positions >> 2) << (2 * step));
+        std::memcpy(block + 64 * ((step + 1) * panel.vectors + vector) + byte, kept + 2 * g, 2);
+      }
+    });
+  }
+}
+
+void pack_vnm(const Panel& panel, const CanonicalWeights& weights) {
+  const PanelLayout& layout = panel.layout;
+  const format::VnmPattern& pattern = weights.vnm;
+  const std::int64_t row_kept = ceil_div(layout.c, pattern.m) * pattern.n;  // of one tap, as stored
+  const std::int64_t tap_kept = layout.vnm.kept(layout.c);                  // of one tap, as packed
+  const std::uint8_t* stored = weights.indices + panel.first_row / pattern.v * row_kept * layout.taps;
+  for (std::int64_t tap = 0; tap < layout.taps; ++tap) {
+    for (std::int64_t i = 0; i < row_kept; ++i) {
+      const std::int64_t k = i / pattern.n * pattern.m + stored[tap * row_kept + i];
+      panel.indices()[tap * tap_kept + i] = static_cast<std::uint8_t>(k % layout.vnm.source);
+    }
+    for_columns(panel, [&](std::int64_t row, std::int64_t vector, std::int64_t lane) {
+      const std::int8_t* kept = weights.values + (row * layout.taps + tap) * row_kept;
+      panel.sums()[tap * kLanes * panel.vectors + kLanes * vector + lane] = sum_of(kept, row_kept);
+      std::int8_t* to = panel.values(tap) + 64 * vector + 4 * lane;
+      for (std::int64_t i = 0; i < row_kept; ++i) to[i / 4 * 64 * panel.vectors + i % 4] = kept[i];
+    });
+  }
+}
+
+// A layer whose stored form no panel keeps: its panels are dense. A row at a time would need memory for the row.
+void pack_expanded(const Panel& panel, const CanonicalWeights& weights, WeightFormat stored) {
+  const std::int64_t c = panel.layout.c;
+  for (std::int64_t tap = 0; tap < panel.layout.taps; ++tap) {
+    for_columns(panel, [&](std::int64_t row, std::int64_t vector, std::int64_t lane) {
+      std::int8_t* to = panel.values(tap) + 64 * vector + 4 * lane;
+      std::int32_t sum = 0;
+      for (std::int64_t i = 0; i < c; ++i) {
+        const std::int32_t code = weight_at(weights, stored, row, tap * c + i);
+        to[i / 4 * 64 * panel.vectors + i % 4] = static_cast<std::int8_t>(code);
+        sum += code;
+      }
+      panel.sums()[tap * kLanes * panel.vectors + kLanes * vector + lane] = sum;
+    });
+  }
+}
+
+bool has_vnm_kernel(const format::VnmPattern& p) {
+  return p.v % kPanelColumns == 0 && (2 * p.n == p.m || 4 * p.n == p.m || 8 * p.n == p.m) && p.m <= 8;
+}
+
+}  // namespace
+
+PanelLayout panel_layout(const CanonicalWeights& weights, WeightFormat format) {
+  PanelLayout layout;
+  layout.taps = weights.segments;
+  layout.c = weights.segment_elems;
+  if (layout.taps > 1 && layout.c < kLeastTapElems) {
+    layout.c *= layout.taps;
+    layout.taps = 1;
+    return layout;
+  }
+  if (format == WeightFormat::kVnm && has_vnm_kernel(weights.vnm)) {
+    layout.format = format;
+    layout.vnm = vnm_shape(weights.vnm.n, weights.vnm.m);
+  } else if (format == WeightFormat::kTwoFour) {
+    layout.format = format;
+  }
+  return layout;
+}
+
+template <WeightFormat kFormat>
+void pack_panels(const CanonicalWeights& weights, void* packed) {
+  static_assert(sizeof(PanelLayout) <= kPackedHeaderBytes);
+  std::memset(packed, 0, packed_panels_bytes<kFormat>(weights));
+  const PanelLayout& layout = *new (packed) PanelLayout(panel_layout(weights, kFormat));
+  std::uint8_t* begin = static_cast<std::uint8_t*>(packed) + kPackedHeaderBytes;
+  for (std::int64_t first = 0; first < weights.n; first += kPanelColumns) {
+    const std::int64_t left = weights.n - first;
+    const std::int64_t columns = left < kPanelColumns ? left : kPanelColumns;
+    const Panel panel{layout, first, columns, ceil_div(columns, kLanes), begin};
+    if constexpr (kFormat == WeightFormat::kDense) {
+      pack_dense(panel, weights.values, weights.k());
+    } else if (layout.format != kFormat) {
+      pack_expanded(panel, weights, kFormat);
+    } else if constexpr (kFormat == WeightFormat::kTwoFour) {
+      pack_two_four(panel, weights);
+    } else {
+      pack_vnm(panel, weights);
+    }
+    begin += layout.panel_bytes(panel.vectors);
+  }
+}
+
+template void pack_panels<WeightFormat::kDense>(const CanonicalWeights& weights, void* packed);
+template void pack_panels<WeightFormat::kTwoFour>(const CanonicalWeights& weights, void* packed);
+template void pack_panels<WeightFormat::kVnm>(const CanonicalWeights& weights, void* packed);
+
+}  // namespace pare::kernels

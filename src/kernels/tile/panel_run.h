@@ -1,0 +1,36 @@
+// One panel of weights over a list of tiles: what qgemm and qconv have in common above the register tiles.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "pare/kernels/tile/tile.h"
+
+namespace pare::kernels {
+
+// A tile's rows and where its results go. Its activations: taps [tap_begin, tap_end) of the panel, in
+// (tap_end - tap_begin) * kTileRows pointers.
+struct PanelTile {
+  const std::uint8_t* const* rows = nullptr;
+  std::uint8_t* const* out = nullptr;  // kTileRows pointers to column 0 of a row of C
+  std::int64_t row_count = 0;
+  std::int64_t tap_begin = 0;
+  std::int64_t tap_end = 0;
+};
+
+struct PanelRun {
+  const TileSet* tiles = nullptr;
+  const void* packed = nullptr;
+  const Epilogue* epilogue = nullptr;
+  std::int32_t zero_point = 0;  // of the activations
+  std::int64_t n = 0;           // columns of C
+};
+
+// What run_panels scratches on, besides the tiles.
+[[nodiscard]] std::size_t panel_scratch_bytes(const PanelLayout& layout);
+
+// All `count` tiles for columns [n_begin, n_end); n_begin is a multiple of kPanelColumns. V:N:M: every tile has all taps.
+void run_panels(const PanelRun& run, const PanelTile* tiles, std::int64_t count, std::int64_t n_begin,
+                std::int64_t n_end, void* scratch);
+
+}  // namespace pare::kernels

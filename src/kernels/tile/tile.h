@@ -1,0 +1,168 @@
+// Register tiles: what the matrix products and the convolutions of one instruction set have in common.
+//
+// A tile is up to kTileRows rows of C (of a convolution: output pixels) by one panel of up to 64 columns. Both are the
+// same product; a convolution only finds the activations of a row in several places, one a tap:
+//
+//   acc[r][j] = start[j] + sum over taps t, i < c of rows[t * kTileRows + r][i] * w[j][t * c + i]      u8 x s8, exact
+//   out[r][j] = epilogue(acc[r][j])                                                                    epilogue.h
+//
+// start[j] = bias[j] - zero point * sum of w[j]: the zero point costs nothing inside the loop. A tap in the padding
+// reads a row that is full of zero points.
+//
+// Panels, as pack_panels() lays them out. A panel has 1 to 4 vectors of 16 lanes; only the last has fewer than 4.
+//   sums    int32 [taps][16 * vectors]     sum of the weights of a tap, lane by lane
+//   then, tap by tap:
+//   dense   [ceil(c / 4)][vectors][16][4]                                 a lane's dword: 4 consecutive k
+//   2:4     [ceil(c / 32)] { [vectors][64] indices, [4][vectors][64] values }   320 bytes a vector and 32 k
+//           value byte 4 * lane + b of step s belongs to k = 8 s + 4 (b / 2) + position; the position is bits 2 s and
+//           2 s + 1 of index byte 4 * lane + b
+//   V:N:M   [ceil(kept / 4)][vectors][16][4], after the uint8 indices of all taps: which byte of its source vector a
+//           kept k is (VnmShape)
+// Lanes: in a panel of 4 vectors lane l of vector j is column 16 (l / 4) + 4 j + l % 4, because packing 32-bit lanes to
+// bytes within 128-bit blocks then leaves the columns in order; otherwise 16 j + l.
+//
+// The 320-byte layout and the V:N:M gather were found by measurement; docs/performance.md has the figures.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "pare/kernels/epilogue.h"
+#include "pare/kernels/weights.h"
+
+namespace pare::kernels {
+
+inline constexpr std::int64_t kTileRows = 6;
+inline constexpr std::int64_t kPanelColumns = 64;
+inline constexpr std::int64_t kLanes = 16;
+
+[[nodiscard]] inline constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+[[nodiscard]] inline constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
+
+// How the kept weights of a V:N:M mask are gathered: `keep` bytes out of every `source` consecutive activations.
+struct VnmShape {
+  std::int64_t source = 64;
+  std::int64_t keep = 16;
+
+  [[nodiscard]] constexpr std::int64_t kept(std::int64_t c) const { return ceil_div(c, source) * keep; }
+};
+// 2:4 takes 16 of 32 bytes; 1:4 and 2:8 take 16 of 64, 1:8 takes 8 of 64.
+[[nodiscard]] inline constexpr VnmShape vnm_shape(std::int64_t n, std::int64_t m) {
+  if (2 * n == m) return {32, 16};
+  return {64, 64 * n / m};
+}
+
+// Where the parts of a panel lie.
+struct PanelLayout {
+  WeightFormat format = WeightFormat::kDense;
+  VnmShape vnm;
+  std::int64_t taps = 1;
+  std::int64_t c = 0;
+
+  [[nodiscard]] constexpr std::int64_t tap_bytes(std::int64_t vectors) const {
+    switch (format) {
+      case WeightFormat::kTwoFour:
+        return ceil_div(c, 32) * 320 * vectors;
+      case WeightFormat::kVnm:
+        return vnm.kept(c) / 4 * 64 * vectors;
+      case WeightFormat::kDense:
+        break;
+    }
+    return ceil_div(c, 4) * 64 * vectors;
+  }
+  [[nodiscard]] constexpr std::int64_t sums_bytes(std::int64_t vectors) const { return taps * 64 * vectors; }
+  [[nodiscard]] constexpr std::int64_t indices_bytes() const {
+    return format == WeightFormat::kVnm ? round_up(taps * vnm.kept(c), 64) : 0;
+  }
+  [[nodiscard]] constexpr std::int64_t values_offset(std::int64_t vectors) const {
+    return sums_bytes(vectors) + indices_bytes();
+  }
+  [[nodiscard]] constexpr std::int64_t panel_bytes(std::int64_t vectors) const {
+    return values_offset(vectors) + taps * tap_bytes(vectors);
+  }
+  [[nodiscard]] constexpr std::int64_t bytes(std::int64_t n) const {
+    const std::int64_t last = n % kPanelColumns;
+    return n / kPanelColumns * panel_bytes(4) + (last == 0 ? 0 : panel_bytes(ceil_div(last, kLanes)));
+  }
+};
+
+// Column of lane `lane` of vector `vector` within its panel.
+[[nodiscard]] inline constexpr std::int64_t panel_column(std::int64_t vectors, std::int64_t vector, std::int64_t lane) {
+  return vectors == 4 ? 16 * (lane / 4) + 4 * vector + lane % 4 : 16 * vector + lane;
+}
+
+// Packed weights: a PanelLayout in the first 64 bytes, then the panels.
+inline constexpr std::int64_t kPackedHeaderBytes = 64;
+
+// The layout in which tiles run these weights. Stored zeros that no tile makes use of give dense panels: V:N:M with V no
+// multiple of 64 or n:m other than 1:2, 2:4, 1:4, 2:8, 1:8; and segments of a convolution so short that they are copied
+// together.
+[[nodiscard]] PanelLayout panel_layout(const CanonicalWeights& weights, WeightFormat format);
+template <WeightFormat kFormat>
+[[nodiscard]] std::size_t packed_panels_bytes(const CanonicalWeights& weights) {
+  return static_cast<std::size_t>(kPackedHeaderBytes + panel_layout(weights, kFormat).bytes(weights.n));
+}
+template <WeightFormat kFormat>
+void pack_panels(const CanonicalWeights& weights, void* packed);
+
+[[nodiscard]] inline const PanelLayout& layout_of(const void* packed) {
+  return *static_cast<const PanelLayout*>(packed);
+}
+
+// What a tile kernel needs of its panel's epilogue, in lane order.
+struct PanelEpilogue {
+  alignas(64) std::int32_t start[kPanelColumns];
+  alignas(64) float multiplier[kPanelColumns];
+  float hi;  // qmax - zero_point
+  std::int32_t zero_point;
+  std::int32_t qmin;
+  bool to_f32;
+  bool relu;  // to_f32 only
+  std::int64_t columns;
+};
+
+struct TileArgs {
+  const std::uint8_t* const* rows = nullptr;  // [taps][kTileRows]; rows past the tile's repeat a valid one
+  std::int64_t taps = 1;
+  std::int64_t c = 0;
+  const std::uint8_t* values = nullptr;
+  const PanelEpilogue* epilogue = nullptr;
+  void* const* out = nullptr;              // kTileRows pointers to the panel's first column of a row of C
+  const std::uint8_t* prefetch = nullptr;  // touched line by line while the tile runs; never read
+  std::int64_t prefetch_step = 0;          // 64, or 0 to stay
+  std::uint8_t* control = nullptr;         // 2:4: [taps][ceil(c / 32)][4][vectors][64] shuffle controls, or null
+  // V:N:M: activations as gathered, kTileRows rows of gathered_stride bytes, and where the next tile's go meanwhile.
+  const std::uint8_t* gathered = nullptr;
+  std::int64_t gathered_stride = 0;
+  const std::uint8_t* const* next_rows = nullptr;
+  const std::uint8_t* next_indices = nullptr;
+  std::uint8_t* next_gathered = nullptr;
+};
+
+using TileKernel = void (*)(const TileArgs& args);
+
+// What a 2:4 tile does with TileArgs::control: nothing, fill it for the tiles that follow, or read it.
+enum class TileControl : std::uint8_t { kNone, kKeep, kKept };
+
+// Columns [first, first + columns) of an epilogue for the tiles of one panel, taps [tap_begin, tap_end) only.
+struct PanelEpilogueSource {
+  const Epilogue* epilogue = nullptr;
+  std::int64_t first = 0;
+  std::int64_t columns = 0;
+  const std::int32_t* sums = nullptr;  // the panel's
+  std::int64_t tap_begin = 0;
+  std::int64_t tap_end = 0;
+  std::int32_t zero_point = 0;  // of the activations
+};
+
+// The tile kernels of one instruction set: `rows` in [1, kTileRows], `vectors` in [1, 4].
+struct TileSet {
+  TileKernel (*dense)(std::int64_t rows, std::int64_t vectors);
+  TileKernel (*two_four)(std::int64_t rows, std::int64_t vectors, TileControl control);
+  TileKernel (*vnm)(std::int64_t rows, std::int64_t vectors, VnmShape shape);
+  // Gathers what next_rows point to into next_gathered, all kTileRows rows of it.
+  void (*gather_vnm)(const TileArgs& args, VnmShape shape);
+  void (*prepare)(const PanelEpilogueSource& source, PanelEpilogue& epilogue);
+};
+
+}  // namespace pare::kernels

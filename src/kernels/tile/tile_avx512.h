@@ -1,0 +1,138 @@
+// What the AVX-512 tile kernels share: loads, the start of the accumulators and the epilogue. For files that are
+// compiled for AVX-512 only.
+#pragma once
+
+#include <immintrin.h>
+
+#include "pare/kernels/tile/tile.h"
+
+#define PARE_ALWAYS_INLINE inline __attribute__((always_inline))
+#define PARE_UNROLL _Pragma("GCC unroll 16")
+// GCC would fold a load into each of its uses, and load a vector of weights once a row.
+#define PARE_PIN(vector) asm("" : "+v"(vector))
+
+namespace pare::kernels {
+namespace {
+
+PARE_ALWAYS_INLINE __m512i broadcast_4(const std::uint8_t* bytes) {
+  std::int32_t dword;
+  __builtin_memcpy(&dword, bytes, sizeof dword);
+  return _mm512_set1_epi32(dword);
+}
+
+PARE_ALWAYS_INLINE __m512i broadcast_8(const std::uint8_t* bytes) {
+  long long qword;
+  __builtin_memcpy(&qword, bytes, sizeof qword);
+  return _mm512_set1_epi64(qword);
+}
+
+// The first `count` < 8 bytes, zeros after them.
+PARE_ALWAYS_INLINE long long load_some(const std::uint8_t* bytes, std::int64_t count) {
+  long long qword = 0;
+  for (std::int64_t i = 0; i < count; ++i) qword |= static_cast<long long>(bytes[i]) << (8 * i);
+  return qword;
+}
+
+PARE_ALWAYS_INLINE void prefetch(const std::uint8_t* line) {
+  _mm_prefetch(reinterpret_cast<const char*>(line), _MM_HINT_T1);
+}
+
+// Four vectors as a 4 x 4 matrix of 128-bit blocks, transposed: from the lanes of a full panel to the order of its
+// columns, or back.
+PARE_ALWAYS_INLINE void transpose_blocks(__m512i (&v)[4]) {
+  const __m512i ab_low = _mm512_shuffle_i32x4(v[0], v[1], 0x44);
+  const __m512i ab_high = _mm512_shuffle_i32x4(v[0], v[1], 0xEE);
+  const __m512i cd_low = _mm512_shuffle_i32x4(v[2], v[3], 0x44);
+  const __m512i cd_high = _mm512_shuffle_i32x4(v[2], v[3], 0xEE);
+  v[0] = _mm512_shuffle_i32x4(ab_low, cd_low, 0x88);
+  v[1] = _mm512_shuffle_i32x4(ab_low, cd_low, 0xDD);
+  v[2] = _mm512_shuffle_i32x4(ab_high, cd_high, 0x88);
+  v[3] = _mm512_shuffle_i32x4(ab_high, cd_high, 0xDD);
+}
+
+PARE_ALWAYS_INLINE __mmask16 column_mask(std::int64_t columns, int vector) {
+  const std::int64_t left = columns - 16 * vector;
+  return static_cast<__mmask16>(left >= 16 ? 0xFFFF : (1U << (left > 0 ? left : 0)) - 1U);
+}
+
+// format::requantize as vectors: the upper clamp in float, before rounding, as the accumulator times the multiplier may
+// lie beyond int32; what lies below becomes INT32_MIN and ends in the lower clamp.
+PARE_ALWAYS_INLINE __m512i requantized(__m512i acc, __m512 multiplier, __m512 hi) {
+  return _mm512_cvtps_epi32(_mm512_min_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(acc), multiplier), hi));
+}
+
+template <int kRows, int kVectors>
+PARE_ALWAYS_INLINE void store_u8(const __m512i (&acc)[kRows][kVectors], const PanelEpilogue& e, void* const* out) {
+  const __m512 hi = _mm512_set1_ps(e.hi);
+  __m512 multiplier[kVectors];
+  PARE_UNROLL for (int j = 0; j < kVectors; ++j) multiplier[j] = _mm512_load_ps(e.multiplier + 16 * j);
+  if constexpr (kVectors == 4) {
+    const __m512i zero_point = _mm512_set1_epi16(static_cast<short>(e.zero_point));
+    const __m512i qmin = _mm512_set1_epi8(static_cast<char>(e.qmin));
+    const __mmask64 mask = e.columns >= 64 ? ~__mmask64{0} : (__mmask64{1} << e.columns) - 1;
+    PARE_UNROLL for (int r = 0; r < kRows; ++r) {
+      __m512i v[4];
+      PARE_UNROLL for (int j = 0; j < 4; ++j) v[j] = requantized(acc[r][j], multiplier[j], hi);
+      const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(v[0], v[1]), zero_point);
+      const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(v[2], v[3]), zero_point);
+      const __m512i codes = _mm512_max_epu8(_mm512_packus_epi16(low, high), qmin);
+      if (mask == ~__mmask64{0}) {
+        _mm512_storeu_si512(out[r], codes);
+      } else {
+        _mm512_mask_storeu_epi8(out[r], mask, codes);
+      }
+    }
+  } else {
+    const __m512i zero_point = _mm512_set1_epi32(e.zero_point);
+    const __m512i qmin = _mm512_set1_epi32(e.qmin);
+    PARE_UNROLL for (int r = 0; r < kRows; ++r) {
+      PARE_UNROLL for (int j = 0; j < kVectors; ++j) {
+        const __m512i v = _mm512_add_epi32(requantized(acc[r][j], multiplier[j], hi), zero_point);
+        _mm_mask_storeu_epi8(static_cast<std::uint8_t*>(out[r]) + 16 * j, column_mask(e.columns, j),
+                             _mm512_cvtepi32_epi8(_mm512_max_epi32(v, qmin)));
+      }
+    }
+  }
+}
+
+template <int kRows, int kVectors>
+PARE_ALWAYS_INLINE void store_f32(const __m512i (&acc)[kRows][kVectors], const PanelEpilogue& e, void* const* out) {
+  PARE_UNROLL for (int r = 0; r < kRows; ++r) {
+    __m512i v[kVectors];
+    PARE_UNROLL for (int j = 0; j < kVectors; ++j) {
+      __m512 real = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[r][j]), _mm512_load_ps(e.multiplier + 16 * j));
+      // In this order of operands -0 stays -0, as in the reference.
+      if (e.relu) real = _mm512_max_ps(_mm512_setzero_ps(), real);
+      v[j] = _mm512_castps_si512(real);
+    }
+    if constexpr (kVectors == 4) transpose_blocks(v);
+    PARE_UNROLL for (int j = 0; j < kVectors; ++j) {
+      _mm512_mask_storeu_ps(static_cast<float*>(out[r]) + 16 * j, column_mask(e.columns, j),
+                            _mm512_castsi512_ps(v[j]));
+    }
+  }
+}
+
+template <int kRows, int kVectors>
+PARE_ALWAYS_INLINE void load_start(__m512i (&acc)[kRows][kVectors], const PanelEpilogue& e) {
+  PARE_UNROLL for (int j = 0; j < kVectors; ++j) {
+    const __m512i start = _mm512_load_si512(e.start + 16 * j);
+    PARE_UNROLL for (int r = 0; r < kRows; ++r) acc[r][j] = start;
+  }
+}
+
+template <int kRows, int kVectors>
+PARE_ALWAYS_INLINE void store_tile(__m512i (&acc)[kRows][kVectors], const PanelEpilogue& e, void* const* out) {
+  // Without this GCC spills accumulators inside the product's loop, in favour of what the epilogue will need.
+  PARE_UNROLL for (int r = 0; r < kRows; ++r) {
+    PARE_UNROLL for (int j = 0; j < kVectors; ++j) asm volatile("" : "+v"(acc[r][j]));
+  }
+  if (e.to_f32) {
+    store_f32(acc, e, out);
+  } else {
+    store_u8(acc, e, out);
+  }
+}
+
+}  // namespace
+}  // namespace pare::kernels

@@ -1,0 +1,20 @@
+// The tile kernels there are, by instruction set; each is defined in files compiled for it.
+#pragma once
+
+#include "pare/kernels/tile/tile.h"
+
+namespace pare::kernels {
+
+[[nodiscard]] TileKernel tile_dense_avx512vnni(std::int64_t rows, std::int64_t vectors);
+[[nodiscard]] TileKernel tile_two_four_avx512vnni(std::int64_t rows, std::int64_t vectors, TileControl control);
+[[nodiscard]] TileKernel tile_vnm_avx512vbmi(std::int64_t rows, std::int64_t vectors, VnmShape shape);
+void gather_vnm_avx512vbmi(const TileArgs& args, VnmShape shape);
+void prepare_epilogue_avx512vnni(const PanelEpilogueSource& source, PanelEpilogue& epilogue);
+
+// V:N:M needs the byte permutes of VBMI.
+inline constexpr TileSet kTilesAvx512Vnni{tile_dense_avx512vnni, tile_two_four_avx512vnni, nullptr, nullptr,
+                                          prepare_epilogue_avx512vnni};
+inline constexpr TileSet kTilesAvx512Vbmi{tile_dense_avx512vnni, tile_two_four_avx512vnni, tile_vnm_avx512vbmi,
+                                          gather_vnm_avx512vbmi, prepare_epilogue_avx512vnni};
+
+}  // namespace pare::kernels

@@ -1,0 +1,137 @@
+#include "pare/kernels/tile/tile_avx512.h"
+#include "pare/kernels/tile/tile_sets.h"
+
+namespace pare::kernels {
+
+namespace {
+
+// Where the shuffle controls come from: decoded on the way, decoded and kept for the tiles that follow, or kept ones.
+enum class Control { kDecode, kDecodeAndKeep, kKept };
+
+// Of a lane's 8 activations, value byte b takes one of the first four (b < 2) or of the last four.
+template <int kStep>
+PARE_ALWAYS_INLINE __m512i decode(__m512i indices) {
+  const __m512i shifted = kStep == 0 ? indices : _mm512_srli_epi16(indices, 2 * kStep);
+  // (shifted & 3) | 4 in the upper half of a dword
+  return _mm512_ternarylogic_epi32(shifted, _mm512_set1_epi8(3), _mm512_set1_epi32(0x04040000), 0xEA);
+}
+
+template <int kRows, int kVectors, Control kControl, int kStep>
+PARE_ALWAYS_INLINE void step(__m512i (&acc)[kRows][kVectors], const std::uint8_t* block, std::uint8_t* control,
+                             const __m512i (&a)[kRows]) {
+  __m512i c[kVectors];
+  __m512i w[kVectors];
+  PARE_UNROLL for (int j = 0; j < kVectors; ++j) {
+    std::uint8_t* kept = control + 64 * (kStep * kVectors + j);
+    if constexpr (kControl == Control::kKept) {
+      c[j] = _mm512_load_si512(kept);
+    } else {
+      c[j] = decode<kStep>(_mm512_load_si512(block + 64 * j));
+      if constexpr (kControl == Control::kDecodeAndKeep) _mm512_store_si512(kept, c[j]);
+    }
+    w[j] = _mm512_load_si512(block + 64 * ((kStep + 1) * kVectors + j));
+  }
+  PARE_UNROLL for (int j = 0; j < kVectors; ++j) {
+    PARE_PIN(c[j]);
+  }
+  PARE_UNROLL for (int r = 0; r < kRows; ++r) {
+    PARE_UNROLL for (int j = 0; j < kVectors; ++j) {
+      acc[r][j] = _mm512_dpbusd_epi32(acc[r][j], _mm512_shuffle_epi8(a[r], c[j]), w[j]);
+    }
+  }
+}
+
+template <int kRows, int kVectors, Control kControl, int kStep>
+PARE_ALWAYS_INLINE void full_step(__m512i (&acc)[kRows][kVectors], const std::uint8_t* block, std::uint8_t* control,
+                                  const std::uint8_t* const (&row)[kRows], std::int64_t k) {
+  __m512i a[kRows];
+  PARE_UNROLL for (int r = 0; r < kRows; ++r) a[r] = broadcast_8(row[r] + k + 8 * kStep);
+  step<kRows, kVectors, kControl, kStep>(acc, block, control, a);
+}
+
+// A step of the last block of a tap, which may lie beyond the tap's end.
+template <int kRows, int kVectors, Control kControl, int kStep>
+PARE_ALWAYS_INLINE void last_step(__m512i (&acc)[kRows][kVectors], const std::uint8_t* block, std::uint8_t* control,
+                                  const std::uint8_t* const (&row)[kRows], std::int64_t k, std::int64_t c) {
+  const std::int64_t left = c - k - 8 * kStep;
+  if (left <= 0) return;
+  __m512i a[kRows];
+  PARE_UNROLL for (int r = 0; r < kRows; ++r) {
+    a[r] = left >= 8 ? broadcast_8(row[r] + k + 8 * kStep) : _mm512_set1_epi64(load_some(row[r] + k + 8 * kStep, left));
+  }
+  step<kRows, kVectors, kControl, kStep>(acc, block, control, a);
+}
+
+template <int kRows, int kVectors, Control kControl>
+void run(const TileArgs& args) {
+  __m512i acc[kRows][kVectors];
+  load_start(acc, *args.epilogue);
+  const std::uint8_t* block = args.values;
+  std::uint8_t* control = args.control;
+  const std::uint8_t* next = args.prefetch;
+  const std::uint8_t* const* rows = args.rows;
+  const auto touch = [&] {
+    if constexpr (kRows > 1) {
+      prefetch(next);
+      next += args.prefetch_step;
+    }
+  };
+  for (std::int64_t tap = 0; tap < args.taps; ++tap, rows += kTileRows) {
+    const std::uint8_t* row[kRows];
+    PARE_UNROLL for (int r = 0; r < kRows; ++r) row[r] = rows[r];
+    std::int64_t k = 0;
+    for (; k + 32 <= args.c; k += 32) {
+      if constexpr (kRows == 1) {
+        PARE_UNROLL for (int line = 0; line < 5 * kVectors; ++line) {
+          _mm_prefetch(reinterpret_cast<const char*>(block + 4096 + 64 * line), _MM_HINT_T0);
+        }
+      }
+      full_step<kRows, kVectors, kControl, 0>(acc, block, control, row, k);
+      touch();
+      full_step<kRows, kVectors, kControl, 1>(acc, block, control, row, k);
+      touch();
+      full_step<kRows, kVectors, kControl, 2>(acc, block, control, row, k);
+      touch();
+      full_step<kRows, kVectors, kControl, 3>(acc, block, control, row, k);
+      touch();
+      block += 320 * kVectors;
+      if constexpr (kControl != Control::kDecode) control += 256 * kVectors;
+    }
+    if (k < args.c) {
+      last_step<kRows, kVectors, kControl, 0>(acc, block, control, row, k, args.c);
+      last_step<kRows, kVectors, kControl, 1>(acc, block, control, row, k, args.c);
+      last_step<kRows, kVectors, kControl, 2>(acc, block, control, row, k, args.c);
+      last_step<kRows, kVectors, kControl, 3>(acc, block, control, row, k, args.c);
+      block += 320 * kVectors;
+      if constexpr (kControl != Control::kDecode) control += 256 * kVectors;
+    }
+  }
+  store_tile(acc, *args.epilogue, args.out);
+}
+
+#define PARE_TILE_ROW(vectors, control)                                                                     \
+  {                                                                                                         \
+    run<1, vectors, control>, run<2, vectors, control>, run<3, vectors, control>, run<4, vectors, control>, \
+        run<5, vectors, control>, run<6, vectors, control>                                                  \
+  }
+#define PARE_TILE_TABLE(control) \
+  {PARE_TILE_ROW(1, control), PARE_TILE_ROW(2, control), PARE_TILE_ROW(3, control), PARE_TILE_ROW(4, control)}
+constexpr TileKernel kDecode[4][kTileRows] = PARE_TILE_TABLE(Control::kDecode);
+constexpr TileKernel kDecodeAndKeep[4][kTileRows] = PARE_TILE_TABLE(Control::kDecodeAndKeep);
+constexpr TileKernel kKept[4][kTileRows] = PARE_TILE_TABLE(Control::kKept);
+
+}  // namespace
+
+TileKernel tile_two_four_avx512vnni(std::int64_t rows, std::int64_t vectors, TileControl control) {
+  switch (control) {
+    case TileControl::kKeep:
+      return kDecodeAndKeep[vectors - 1][rows - 1];
+    case TileControl::kKept:
+      return kKept[vectors - 1][rows - 1];
+    case TileControl::kNone:
+      break;
+  }
+  return kDecode[vectors - 1][rows - 1];
+}
+
+}  // namespace pare::kernels
