@@ -93,11 +93,6 @@ std::string differs(const std::string& name, const std::uint8_t* got, const std:
   return {};
 }
 
-template <typename Kernels>
-bool has_format(const Kernels& table, const Pattern& pattern) {
-  return std::any_of(table.begin(), table.end(), [&](const auto& kernel) { return kernel.format == pattern.format; });
-}
-
 std::string extent_name(std::int64_t extent) { return str_cat(extent, "x", extent); }
 
 }  // namespace
@@ -124,8 +119,6 @@ GemmField::GemmField(const GemmShape& shape, std::uint64_t seed)
   }
 }
 
-bool GemmField::has_kernel(const Pattern& pattern) { return has_format(kernels::qgemm_kernels(), pattern); }
-
 Prepared GemmField::own(const Pattern& pattern, Isa isa, ThreadPool* pool) const {
   auto own = std::make_shared<OwnGemm>();
   Rng rng(seed_, 2);
@@ -149,6 +142,7 @@ Prepared GemmField::own(const Pattern& pattern, Isa isa, ThreadPool* pool) const
   own->args.k = shape_.k;
   own->args.epilogue.bias = own->scaling.bias.data();
   own->args.epilogue.multiplier = own->scaling.multiplier.data();
+  own->args.packed = own->packed.front().data();  // scratch_bytes() reads it
   own->scratch_stride = (own->kernel->scratch_bytes(own->args) + 63) / 64 * 64;
   own->scratch = HugeBuffer<std::uint8_t>(own->scratch_stride * (pool == nullptr ? 1 : pool->threads()));
 
@@ -223,8 +217,6 @@ ConvField::ConvField(const ConvShape& shape, std::uint64_t seed)
   Rng rng(seed_, 1);
   fill_codes(rng, x_->data(), shape_.extent * shape_.extent * shape_.in_c);
 }
-
-bool ConvField::has_kernel(const Pattern& pattern) { return has_format(kernels::qconv_kernels(), pattern); }
 
 Prepared ConvField::own(const Pattern& pattern, Isa isa) const {
   auto own = std::make_shared<OwnConv>();

@@ -46,7 +46,6 @@ class GemmField {
  public:
   GemmField(const GemmShape& shape, std::uint64_t seed);
 
-  [[nodiscard]] static bool has_kernel(const Pattern& pattern);
   // pare's kernel for the pattern on `isa` or the nearest weaker one. `pool`: null for the calling thread alone.
   [[nodiscard]] Prepared own(const Pattern& pattern, Isa isa, ThreadPool* pool = nullptr) const;
   // Both primitives of every oneDNN, on the weights of `own_dense`, with whose results theirs are compared; what oneDNN
@@ -63,7 +62,6 @@ class GemmField {
 class ConvField {
  public:
   ConvField(const ConvShape& shape, std::uint64_t seed);
-  [[nodiscard]] static bool has_kernel(const Pattern& pattern);
   [[nodiscard]] Prepared own(const Pattern& pattern, Isa isa) const;
   [[nodiscard]] std::vector<Prepared> peers(const std::vector<OneDnn>& onednn, const Prepared& own_dense) const;
 

@@ -12,14 +12,13 @@ namespace pare::bench {
 using Json = nlohmann::ordered_json;
 
 void add_row(Results& results, Row row) {
-  std::printf("%-44s %-34s %-38s %6.2f %6.2f  ", row.work.c_str(), row.ours.c_str(), row.against.c_str(), row.ratio.min,
+  std::printf("%-44s %-34s %-54s %6.2f %6.2f  ", row.work.c_str(), row.ours.c_str(), row.against.c_str(), row.ratio.min,
               row.ratio.median);
   if (row.at_least.has_value()) {
     std::printf(">= %.2f %s\n", *row.at_least, row.met() ? "met" : "MISSED");
   } else {
     std::printf("\n");
   }
-  std::fflush(stdout);
   results.rows.push_back(std::move(row));
 }
 

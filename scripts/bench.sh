@@ -1,11 +1,72 @@
 #!/usr/bin/env bash
-# Builds and runs every benchmark. Compare ratios inside one program's output; times drift between runs.
+# Measures the table of goals on this machine and writes bench/results/<cpu>.md and .json (docs/benchmarks.md).
+#
+# usage: scripts/bench.sh [kernels|table]
+#
+#   table     (default) everything that has a goal: kernels against oneDNN, networks against the int8 runtimes
+#   kernels   every kernel of every instruction set by Google Benchmark, without goals
+#
+#   PARE_BENCH_PEERS=0      leave out what needs .venv-bench (`make bench-peers-setup`)
+#   PARE_BENCH_ROUNDS=25    rounds of each comparison
+#   PARE_BENCH_PRESET=release, or runtime-only where there is no LibTorch
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-cmake --preset release -DPARE_BUILD_BENCH=ON >/dev/null
-cmake --build build/release
-for program in build/release/bin/*_bench; do
-  echo "== ${program##*/}"
-  "$program"
-done
+what=${1:-table}
+preset=${PARE_BENCH_PRESET:-release}
+rounds=${PARE_BENCH_ROUNDS:-25}
+build=build/$preset
+parts=build/bench
+
+configure_and_build() {
+  cmake --preset "$preset" -DPARE_BUILD_BENCH=ON >/dev/null
+  scripts/build.sh "$preset" "$@"
+}
+
+case $what in
+  kernels)
+    configure_and_build qgemm_bench qconv_bench
+    for program in qgemm_bench qconv_bench; do
+      echo "== $program"
+      "$build/bin/$program"
+    done
+    exit 0
+    ;;
+  table) ;;
+  *)
+    echo "bench: unknown argument '$what' (kernels or table)" >&2
+    exit 2
+    ;;
+esac
+
+configure_and_build kernel_table bench_network bench_report pare-run pare_runtime_c
+rm -f "$parts"/*.json
+wrong=0
+
+echo "== kernels"
+"$build/bin/kernel_table" --rounds "$rounds" --out "$parts/1_kernels.json" || wrong=1
+if grep -qw avx2 /proc/cpuinfo; then
+  echo "== kernels, AVX2 forced"
+  PARE_ISA=avx2 "$build/bin/kernel_table" --rounds "$rounds" --sections gemm,noise --out "$parts/2_avx2.json" || wrong=1
+fi
+
+python=.venv-bench/bin/python
+if [ "${PARE_BENCH_PEERS:-1}" = 0 ]; then
+  echo "== networks against onnxruntime and OpenVINO: left out (PARE_BENCH_PEERS=0)"
+elif [ ! -x $python ]; then
+  echo "== networks against onnxruntime and OpenVINO: not installed; 'make bench-peers-setup' does it"
+else
+  echo "== networks"
+  $python bench/peers/end_to_end.py --build "$build" --rounds "$rounds" --out "$parts/3_networks.json" || wrong=1
+  echo "== start and memory"
+  $python bench/peers/start_and_memory.py --build "$build" --repeats "$rounds" --out "$parts/4_start.json" || wrong=1
+fi
+
+cpu=$(sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo | head -1)
+cpu=${cpu:-$(uname -m)}
+name=$(tr -cs '[:alnum:]\n' '_' <<<"${cpu,,}" | sed 's/^_*//; s/_*$//')
+"$build/bin/bench_report" "bench/results/$name" "$parts"/[0-9]_*.json
+[ "$wrong" = 0 ] || {
+  echo "bench: some results were wrong or programs failed: see above" >&2
+  exit 1
+}
