@@ -87,7 +87,8 @@ function(pare_test name)
   if(ARG_TORCH)
     pare_use_torch(${name})
   endif()
-  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 120 PROPERTIES TIMEOUT 300)
+  # Against hangs only: a busy machine may take many times what an idle one does.
+  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 300 PROPERTIES TIMEOUT 900)
 endfunction()
 
 # pare_bench(<name> SOURCES … DEPENDS …): one Google Benchmark program; run by hand or by `make bench`, never by ctest.
