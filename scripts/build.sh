@@ -25,8 +25,8 @@ log=$folder/build.log
 # On a terminal Ninja's one moving line is enough; elsewhere its output is kept for the case of a failure.
 if [ -t 1 ]; then
   cmake --build "$folder" "${targets[@]}"
-else
-  echo "building $folder"
+elif ! cmake --build "$folder" "${targets[@]}" -- -n | grep -q 'no work to do'; then
+  echo "building $folder (minutes, the first time; $log)"
   cmake --build "$folder" "${targets[@]}" >"$log" 2>&1 || {
     grep -vE '^\[[0-9]+/[0-9]+\] (Building|Linking|Generating)' "$log" >&2
     exit 1

@@ -38,6 +38,7 @@ void add_run_options(CLI::App& command, RunArguments& arguments) {
   command.add_flag("--overwrite", arguments.overwrite, "Remove the run in the folder and start anew")->excludes(resume);
   command.add_flag("--dry-run", arguments.dry_run, "Check the recipe and print the plan");
   command.add_flag("--quiet", arguments.quiet, "Warnings and the last line only");
+  command.add_flag("--no-summary", arguments.no_summary, "No closing table; `pare report FOLDER` prints it");
   command.add_option("--progress", arguments.progress, "auto, bar or plain")
       ->check(CLI::IsMember({"auto", "bar", "plain"}))
       ->capture_default_str();

@@ -71,10 +71,13 @@ int run(const RunArguments& arguments, bool train_only) {
                       : arguments.overwrite ? pipeline::IfRunExists::kOverwrite
                                             : pipeline::IfRunExists::kRefuse;
   options.train_only = train_only;
+  options.print_summary = !arguments.no_summary;
   options.checkpoint_seconds = arguments.checkpoint_seconds;
   options.checkpoint_steps = arguments.checkpoint_steps;
   const pipeline::RunRecord record = pipeline::run_recipe(recipe, options, monitor);
-  print(pipeline::summary_line(record) + "\n");
+  if (options.print_summary) {
+    print(pipeline::summary_line(record) + "\n");
+  }
   return kExitDone;
 }
 

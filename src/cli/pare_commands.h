@@ -22,6 +22,7 @@ struct RunArguments {
   std::string out;  // "": runs/<name of the recipe>
   bool resume = false;
   bool overwrite = false;
+  bool no_summary = false;
   bool dry_run = false;
   bool quiet = false;
   std::string progress = "auto";  // bar, plain

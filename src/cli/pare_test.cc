@@ -187,6 +187,11 @@ TEST(Pare, RunsAndTheOtherCommandsTakeWhatItMade) {
   const Result resumed = pare({"run", tiny.recipe(), "--out", out, "--resume"});
   EXPECT_EQ(resumed.code, 0) << resumed.err;
   EXPECT_TRUE(contains(resumed.out, "is complete")) << resumed.out;
+  const std::string last_line = "0 mismatches in 101 images: accepted";
+  EXPECT_TRUE(contains(resumed.out, "ms/step") && contains(resumed.out, last_line)) << resumed.out;
+  const Result silent = pare({"run", tiny.recipe(), "--out", out, "--resume", "--no-summary"});
+  EXPECT_TRUE(contains(silent.out, "is complete") && !contains(silent.out, "ms/step")) << silent.out;
+  EXPECT_FALSE(contains(silent.out, last_line)) << silent.out;
   const Result other = pare({"run", tiny.recipe(), "--out", out, "--resume", "--set", "seed=4"});
   EXPECT_EQ(other.code, 1);
   EXPECT_TRUE(contains(other.err, "- seed = 3, + seed = 4")) << other.err;

@@ -126,6 +126,37 @@ TEST(Idx, SurplusBytesAreReported) {
   EXPECT_PARE_ERROR(read_idx(dir / "packed.gz"), kCorruptData, "left over");
 }
 
+TEST(Idx, BytesAfterTheGzipStreamAreReported) {
+  const TempDir dir;
+  put_gzip(dir / "whole.gz", idx_header({4}) + "abcd");
+  const std::string packed = get_file(dir / "whole.gz");
+  for (const std::string& surplus : {std::string("x"), std::string(1, '\0'), std::string(100000, 'x')}) {
+    put_file(dir / "more.gz", packed + surplus);
+    EXPECT_PARE_ERROR(read_idx(dir / "more.gz"), kCorruptData, "left over after the end of the gzip stream");
+    const auto error = pare::testing::error_of([&] { return read_idx(dir / "more.gz"); });
+    EXPECT_NE(error->where().find("more.gz"), std::string::npos);
+    EXPECT_FALSE(error->remedy().empty());
+  }
+  // What looks like another member is read as one.
+  put_file(dir / "more.gz", packed + "\x1f");
+  EXPECT_PARE_ERROR(read_idx(dir / "more.gz"), kCorruptData, "truncated");
+  put_file(dir / "more.gz", packed + "\x1fnot gzip");
+  EXPECT_PARE_ERROR(read_idx(dir / "more.gz"), kCorruptData, "damaged");
+  put_file(dir / "more.gz", packed + packed);
+  EXPECT_PARE_ERROR(read_idx(dir / "more.gz"), kCorruptData, "left over after the 4 of shape");
+}
+
+TEST(Idx, ReadsACompressedFileOfSeveralMembers) {
+  const TempDir dir;
+  put_gzip(dir / "a.gz", idx_header({4}) + "a");
+  put_gzip(dir / "b.gz", "bc");
+  put_gzip(dir / "c.gz", "");
+  put_gzip(dir / "d.gz", "d");
+  put_file(dir / "all.gz",
+           get_file(dir / "a.gz") + get_file(dir / "b.gz") + get_file(dir / "c.gz") + get_file(dir / "d.gz"));
+  EXPECT_EQ(read_idx(dir / "all.gz").data, (std::vector<std::uint8_t>{'a', 'b', 'c', 'd'}));
+}
+
 TEST(Idx, ImpossibleExtentsAreReported) {
   const TempDir dir;
   const auto read = [&](const std::vector<std::uint32_t>& extents) {

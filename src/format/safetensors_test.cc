@@ -360,6 +360,8 @@ TEST_F(SafetensorsTest, ChecksumMustBeTheLastTensorAndOneInteger) {
   ordered_json mistyped = good_header();
   mistyped["pare.checksum"] = entry("U8", {8}, 128, 136);
   EXPECT_PARE_ERROR(open_json(mistyped), kCorruptData, "not one I64");
+  mistyped["pare.checksum"] = entry("I64", {1, 1}, 128, 136);
+  EXPECT_PARE_ERROR(open_json(mistyped), kCorruptData, "not one I64");
 }
 
 TEST_F(SafetensorsTest, UnknownTensorNamesTheNearest) {

@@ -28,7 +28,8 @@ unsigned used_positions(std::span<const std::int8_t> dense, const VnmLayout& lay
   unsigned used = 0;
   for (std::int64_t row = group.row_begin; row < group.row_end; ++row) {
     for (std::int64_t elem = group.elem_begin; elem < group.elem_end; ++elem) {
-      if (dense[static_cast<std::size_t>(row * layout.row_elems() + elem)] != 0) used |= 1U << (elem - group.elem_begin);
+      if (dense[static_cast<std::size_t>(row * layout.row_elems() + elem)] != 0)
+        used |= 1U << (elem - group.elem_begin);
     }
   }
   return used;
@@ -72,8 +73,7 @@ VnmWeights encode_vnm(std::span<const std::int8_t> dense, const VnmLayout& layou
     std::int64_t slot = group * layout.pattern.n;
     for (std::int64_t position = 0; position < layout.pattern.m; ++position) {
       if ((kept >> position & 1U) == 0) continue;
-      weights.indices[static_cast<std::size_t>(block * layout.row_kept() + slot)] =
-          static_cast<std::uint8_t>(position);
+      weights.indices[static_cast<std::size_t>(block * layout.row_kept() + slot)] = static_cast<std::uint8_t>(position);
       for (std::int64_t row = g.row_begin; row < g.row_end && g.elem_begin + position < g.elem_end; ++row) {
         weights.values[static_cast<std::size_t>(row * layout.row_kept() + slot)] =
             dense[static_cast<std::size_t>(row * layout.row_elems() + g.elem_begin + position)];
@@ -137,8 +137,7 @@ std::vector<std::int8_t> decode_vnm(std::span<const std::int8_t> values, std::sp
   for_groups(layout, [&](std::int64_t block, std::int64_t group) {
     const Group g = group_of(layout, block, group);
     for (std::int64_t slot = group * layout.pattern.n; slot < (group + 1) * layout.pattern.n; ++slot) {
-      const std::int64_t elem =
-          g.elem_begin + indices[static_cast<std::size_t>(block * layout.row_kept() + slot)];
+      const std::int64_t elem = g.elem_begin + indices[static_cast<std::size_t>(block * layout.row_kept() + slot)];
       if (elem >= g.elem_end) continue;
       for (std::int64_t row = g.row_begin; row < g.row_end; ++row) {
         dense[static_cast<std::size_t>(row * layout.row_elems() + elem)] =

@@ -15,9 +15,9 @@ using Bytes = std::vector<std::uint8_t>;
 
 // Two rows share a mask, the third is a block of its own; one run of six elements: a group of four and a tail of two.
 const VnmLayout kSmall{{2, 2, 4}, 3, 1, 6};
-const Codes kSmallDense = {0, 5, 0, 7, 9, 0,    //
+const Codes kSmallDense = {0, 5, 0, 7,  9, 0,  //
                            0, 0, 0, -8, 0, 0,  //
-                           1, 0, 0, 0, 0, -2};
+                           1, 0, 0, 0,  0, -2};
 
 TEST(Vnm, EncodesTheExampleOfTheFormat) {
   EXPECT_EQ(find_vnm_violation(kSmallDense, kSmall).block, -1);
@@ -44,7 +44,8 @@ TEST(Vnm, RoundTripsRandomWeightsOfEveryShape) {
         VnmWeights weights{layout, Codes(static_cast<std::size_t>(rows * layout.row_kept())), {}};
         for (std::int64_t i = 0; i < layout.blocks() * layout.groups_per_row(); ++i) {
           for (std::int64_t position = 0, left = pattern.n; position < pattern.m && left > 0; ++position) {
-            if (static_cast<std::int64_t>(rng.below(static_cast<std::uint64_t>(pattern.m - position))) >= left) continue;
+            if (static_cast<std::int64_t>(rng.below(static_cast<std::uint64_t>(pattern.m - position))) >= left)
+              continue;
             weights.indices.push_back(static_cast<std::uint8_t>(position));
             --left;
           }
@@ -70,7 +71,8 @@ TEST(Vnm, ExplainsEachWayInWhichBytesAreNotCanonical) {
     return explain_invalid_vnm(bad.values, bad.indices, bad.layout);
   };
   EXPECT_EQ(explain([](VnmWeights& w) { w.indices[1] = 4; }), "block 0 group 0: position 4 lies outside of the group");
-  EXPECT_EQ(explain([](VnmWeights& w) { w.indices[1] = 1; }), "block 0 group 0: position 1 is not above the one before");
+  EXPECT_EQ(explain([](VnmWeights& w) { w.indices[1] = 1; }),
+            "block 0 group 0: position 1 is not above the one before");
   EXPECT_EQ(explain([](VnmWeights& w) { w.indices[0] = 2; }), "");  // another matrix, stored well
   EXPECT_EQ(explain([](VnmWeights& w) { w.indices[3] = 2; }),
             "block 0 group 1: free positions are not filled up from below");

@@ -88,7 +88,7 @@ void write_all_reports(const std::filesystem::path& folder, const RunRecord& rec
   write_tensorboard_events(folder, record);
 }
 
-// Runs what is left of the stages.
+// Runs what is left of the stages. Reports are written at the start and after each, so that a user can look meanwhile.
 void train_stages(Training& training, const RunData& data, RunFolder& folder, const RunOptions& options,
                   Monitor& monitor) {
   const Recipe& recipe = training.recipe();
@@ -103,16 +103,24 @@ void train_stages(Training& training, const RunData& data, RunFolder& folder, co
     }
   };
   judge();
+  write_all_reports(folder.path(), training.record);
   while (training.progress.stage < static_cast<std::int64_t>(recipe.stages.size())) {
     runner.run_stage();
     judge();
+    write_all_reports(folder.path(), training.record);
   }
 }
 
-RunRecord complete_run(const Recipe& recipe, const RunFolder& folder, Monitor& monitor) {
+void note_summary(const RunRecord& record, const RunFolder& folder, const RunOptions& options, Monitor& monitor) {
+  if (options.print_summary) {
+    monitor.note(format_summary(record, folder.path().string()));
+  }
+}
+
+RunRecord complete_run(const Recipe& recipe, const RunFolder& folder, const RunOptions& options, Monitor& monitor) {
   RunRecord record = record_from_json(read_text_file(folder.path() / "report.json"));
   monitor.note(str_cat(folder.path().string(), " is complete; --overwrite removes it and starts anew"));
-  monitor.note(format_summary(record, folder.path().string()));
+  note_summary(record, folder, options, monitor);
   if (record.runtime.mismatches > 0) {
     throw Error(ErrorCategory::kVerification,
                 str_cat("the runtime's numbers differ from QAT's for ", record.runtime.mismatches, " images"),
@@ -194,7 +202,7 @@ RunRecord run_recipe(const Recipe& recipe, const RunOptions& options, Monitor& m
 
   RunFolder folder(options.folder, recipe, options.if_exists);
   if (folder.status() == RunStatus::kFinished) {
-    return complete_run(recipe, folder, monitor);
+    return complete_run(recipe, folder, options, monitor);
   }
   for (const std::string& warning : warnings) {
     monitor.warning(warning);
@@ -228,10 +236,9 @@ RunRecord run_recipe(const Recipe& recipe, const RunOptions& options, Monitor& m
                        " threads, ", data.train.size(), " + ", data.test.size(), " images -> ",
                        folder.path().string()));
   train_stages(*training, data, folder, options, monitor);
-  write_all_reports(folder.path(), record);
   if (options.train_only) {
     folder.set_status(RunStatus::kTrained);
-    monitor.note(format_summary(record, folder.path().string()));
+    note_summary(record, folder, options, monitor);
     return record;
   }
 
@@ -251,7 +258,7 @@ RunRecord run_recipe(const Recipe& recipe, const RunOptions& options, Monitor& m
   }
   write_all_reports(folder.path(), record);
   folder.set_status(RunStatus::kFinished);
-  monitor.note(format_summary(record, folder.path().string()));
+  note_summary(record, folder, options, monitor);
   if (!problem.empty()) {
     throw Error(ErrorCategory::kVerification, problem, folder.artifact().string(), "all files are kept");
   }

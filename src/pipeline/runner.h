@@ -15,6 +15,7 @@ struct RunOptions {
   std::filesystem::path folder;
   IfRunExists if_exists = IfRunExists::kRefuse;
   bool train_only = false;            // stages only, no artifact
+  bool print_summary = true;          // the closing table, on the monitor
   double checkpoint_seconds = 30.0;   // between checkpoints within an epoch; 0: only at its end
   std::int64_t checkpoint_steps = 0;  // the same in steps; 0: by time only
   // Throws kUsage.

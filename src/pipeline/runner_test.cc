@@ -250,6 +250,21 @@ TEST(Runner, ALossThatIsNotFiniteNamesStageStepAndRemedy) {
   EXPECT_NE(error->remedy().find("--set stage.sparse.optimizer.lr="), std::string::npos) << error->what();
 }
 
+TEST(Runner, ReportsOfTheStagesSoFarAreThereDuringARun) {
+  const TinyRun tiny;
+  // The second stage breaks off in its first steps, so these are the files of the boundary before it.
+  EXPECT_PARE_ERROR(run(tiny, {"stage.sparse.optimizer.lr=1e30", "stage.sparse.optimizer.weight_decay=0"}), kNumeric,
+                    "");
+  const RunRecord record = record_from_json(get_file(tiny.out() / "report.json"));
+  ASSERT_EQ(record.stages.size(), 1U);
+  EXPECT_EQ(record.stages[0].accuracy, record.series.at("accuracy").back().value);
+  EXPECT_TRUE(record.accepted);
+  EXPECT_NE(get_file(tiny.out() / "report.html").find(summary_line(record)), std::string::npos);
+  const std::string step = std::to_string(record.stages[0].steps);
+  EXPECT_TRUE(std::filesystem::exists(
+      tiny.out() / "events" / str_cat("events.out.tfevents.", std::string(10 - step.size(), '0'), step, ".pare")));
+}
+
 TEST(Runner, ADenseStageAfterASparseOneLiftsTheMasks) {
   const TinyRun tiny(tiny_header() + R"(
 [[stage]]

@@ -4,8 +4,6 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
-#include <new>
 #include <vector>
 
 #include "pare/graph/testing/random_artifact.h"
@@ -16,16 +14,6 @@ namespace {
 std::atomic<std::int64_t> allocations{0};
 }
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-// The sanitizers own malloc; operator new is still ours to count.
-void* operator new(std::size_t bytes) {
-  ++allocations;
-  if (void* memory = std::malloc(bytes == 0 ? 1 : bytes)) return memory;
-  throw std::bad_alloc();
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-#else
 // glibc's allocator under the names it exports for this purpose; operator new ends here as well.
 extern "C" {
 void* __libc_malloc(std::size_t bytes);
@@ -49,7 +37,6 @@ void* aligned_alloc(std::size_t alignment, std::size_t bytes) {
   return __libc_memalign(alignment, bytes);
 }
 }
-#endif
 
 namespace pare::runtime {
 namespace {

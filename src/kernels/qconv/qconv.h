@@ -22,7 +22,8 @@ struct QConvKernel {
   // I. Bytes that pack() writes; the caller aligns them to 64.
   std::size_t (*packed_bytes)(const CanonicalWeights& weights);
   void (*pack)(const CanonicalWeights& weights, void* packed);
-  // Bytes that run() scratches on; args.packed must be set. Depends on that and on the args' shape only. 0 for kernels that need none.
+  // Bytes that run() scratches on; args.packed must be set. Depends on that and on the args' shape only. 0 for kernels
+  // that need none.
   std::size_t (*scratch_bytes)(const QConvArgs& args);
   // Computes output rows [row_begin, row_end), where row r is image r / out_h, line r % out_h. `scratch`:
   // scratch_bytes(args), aligned to 64, of any content. Calls on disjoint ranges with scratch of their own may run at

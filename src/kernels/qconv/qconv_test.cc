@@ -99,8 +99,9 @@ TEST(QConv, EveryKernelEqualsTheReferenceOverTheShapeGrid) {
       SCOPED_TRACE(describe(kernel, test));
       const QConvShape& s = test.shape;
       const std::int64_t taps = s.kernel_h * s.kernel_w;
-      const testing::StoredWeights weights = testing::random_weights(
-          rng, kernel.format, s.out_c, taps, s.in_c, testing::kVnmPatterns[pattern++ % std::size(testing::kVnmPatterns)]);
+      const testing::StoredWeights weights =
+          testing::random_weights(rng, kernel.format, s.out_c, taps, s.in_c,
+                                  testing::kVnmPatterns[pattern++ % std::size(testing::kVnmPatterns)]);
       const testing::RandomEpilogue random = testing::random_epilogue(rng, s.out_c, taps * s.in_c);
       std::vector<std::uint8_t> x(static_cast<std::size_t>(test.batch * s.in_h * s.in_w * s.in_c));
       for (std::uint8_t& code : x) code = static_cast<std::uint8_t>(rng.below(256));
@@ -138,8 +139,8 @@ TEST(QConv, EveryKernelEqualsTheReferenceOverTheShapeGrid) {
         kernel.run(args, cut, rows, scratch.data());
         kernel.run(args, 0, cut, scratch.data());
         EXPECT_EQ(std::vector<std::uint8_t>(y.items().begin(), y.items().end()), expected);
-        EXPECT_TRUE(x_guarded.guards_intact() && scratch.guards_intact() && packed.guards_intact() && y.guards_intact() && bias.guards_intact() &&
-                    multiplier.guards_intact());
+        EXPECT_TRUE(x_guarded.guards_intact() && scratch.guards_intact() && packed.guards_intact() &&
+                    y.guards_intact() && bias.guards_intact() && multiplier.guards_intact());
       }
     }
   }
@@ -166,7 +167,8 @@ TEST(QConv, ReferenceTreatsPaddingAsRealZero) {
 
 TEST(QConv, TableHasAKernelForEveryFormatAndIsa) {
   for (const WeightFormat format : {WeightFormat::kDense, WeightFormat::kTwoFour, WeightFormat::kVnm}) {
-    for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni, Isa::kAvx512Vbmi, Isa::kNeonDotprod, Isa::kNeonI8mm}) {
+    for (const Isa isa :
+         {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni, Isa::kAvx512Vbmi, Isa::kNeonDotprod, Isa::kNeonI8mm}) {
       EXPECT_EQ(find_qconv_kernel(format, isa).format, format);
     }
   }

@@ -25,12 +25,13 @@ struct QGemmKernel {
   // Bytes that pack() writes; the caller aligns them to 64.
   std::size_t (*packed_bytes)(const CanonicalWeights& weights);
   void (*pack)(const CanonicalWeights& weights, void* packed);
-  // Bytes that run() scratches on; args.packed must be set. Depends on that and on the args' m, n and k only. 0 for kernels that need none.
+  // Bytes that run() scratches on; args.packed must be set. Depends on that and on the args' m, n and k only. 0 for
+  // kernels that need none.
   std::size_t (*scratch_bytes)(const QGemmArgs& args);
   // Computes columns [n_begin, n_end) of rows [m_begin, m_end). `scratch`: scratch_bytes(args), aligned to 64, of any
   // content. Calls on disjoint parts of C with scratch of their own may run at the same time.
-  void (*run)(const QGemmArgs& args, std::int64_t m_begin, std::int64_t m_end, std::int64_t n_begin,
-              std::int64_t n_end, void* scratch);
+  void (*run)(const QGemmArgs& args, std::int64_t m_begin, std::int64_t m_end, std::int64_t n_begin, std::int64_t n_end,
+              void* scratch);
 };
 
 // Weakest instruction set first.

@@ -31,26 +31,10 @@ std::vector<Case> shape_grid() {
       for (const std::int64_t k : {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 30, 31}) cases.push_back({m, n, k});
     }
   }
-  for (const Case& extra : std::vector<Case>{{0, 5, 8},
-                                             {5, 0, 8},
-                                             {3, 3, 0},
-                                             {0, 0, 0},
-                                             {2, 3, 1023},
-                                             {2, 3, 1024},
-                                             {2, 3, 1025},
-                                             {5, 130, 2049},
-                                             {33, 129, 257},
-                                             {1, 256, 3136},
-                                             {9, 10, 8192},
-                                             {6, 64, 32},
-                                             {7, 128, 33},
-                                             {12, 192, 63},
-                                             {13, 80, 65},
-                                             {11, 113, 128},
-                                             {133, 100, 67},
-                                             {265, 65, 40},
-                                             {1, 200, 320},
-                                             {2, 320, 129}}) {
+  for (const Case& extra : std::vector<Case>{
+           {0, 5, 8},      {5, 0, 8},      {3, 3, 0},      {0, 0, 0},     {2, 3, 1023},  {2, 3, 1024}, {2, 3, 1025},
+           {5, 130, 2049}, {33, 129, 257}, {1, 256, 3136}, {9, 10, 8192}, {6, 64, 32},   {7, 128, 33}, {12, 192, 63},
+           {13, 80, 65},   {11, 113, 128}, {133, 100, 67}, {265, 65, 40}, {1, 200, 320}, {2, 320, 129}}) {
     cases.push_back(extra);
   }
   return cases;
@@ -95,8 +79,8 @@ std::vector<std::uint8_t> run_kernel(const QGemmKernel& kernel, const Case& shap
   kernel.run(args, m_cut, shape.m, 0, n_cut, scratch.data());
   kernel.run(args, 0, m_cut, n_cut, shape.n, scratch.data());
   kernel.run(args, m_cut, shape.m, n_cut, shape.n, scratch.data());
-  EXPECT_TRUE(a.guards_intact() && scratch.guards_intact() && packed.guards_intact() && c.guards_intact() && bias.guards_intact() &&
-              multiplier.guards_intact());
+  EXPECT_TRUE(a.guards_intact() && scratch.guards_intact() && packed.guards_intact() && c.guards_intact() &&
+              bias.guards_intact() && multiplier.guards_intact());
   std::vector<std::uint8_t> result;
   for (std::int64_t row = 0; row < shape.m; ++row) {
     const std::uint8_t* begin = c.data() + row * c_stride * elem_bytes;
@@ -234,7 +218,8 @@ TEST(QGemm, EveryKernelIsExactAtTheEdgeOfInt32) {
 
 TEST(QGemm, TableHasAKernelForEveryFormatAndIsa) {
   for (const WeightFormat format : {WeightFormat::kDense, WeightFormat::kTwoFour, WeightFormat::kVnm}) {
-    for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni, Isa::kAvx512Vbmi, Isa::kNeonDotprod, Isa::kNeonI8mm}) {
+    for (const Isa isa :
+         {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni, Isa::kAvx512Vbmi, Isa::kNeonDotprod, Isa::kNeonI8mm}) {
       const QGemmKernel& kernel = find_qgemm_kernel(format, isa);
       EXPECT_EQ(kernel.format, format);
       EXPECT_TRUE(kernel.isa == Isa::kScalar || isa != Isa::kScalar);

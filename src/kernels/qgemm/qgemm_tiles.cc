@@ -39,10 +39,10 @@ void run(const TileSet& tiles, const QGemmArgs& args, std::int64_t m_begin, std:
 
 std::size_t qgemm_tile_scratch(const QGemmArgs& args) { return panel_scratch_bytes(layout_of(args.packed)); }
 
-#define PARE_QGEMM_TILES(isa, tiles)                                                                              \
-  void qgemm_run_##isa(const QGemmArgs& args, std::int64_t m_begin, std::int64_t m_end, std::int64_t n_begin,     \
-                       std::int64_t n_end, void* scratch) {                                                       \
-    run(tiles, args, m_begin, m_end, n_begin, n_end, scratch);                                                    \
+#define PARE_QGEMM_TILES(isa, tiles)                                                                          \
+  void qgemm_run_##isa(const QGemmArgs& args, std::int64_t m_begin, std::int64_t m_end, std::int64_t n_begin, \
+                       std::int64_t n_end, void* scratch) {                                                   \
+    run(tiles, args, m_begin, m_end, n_begin, n_end, scratch);                                                \
   }
 #if defined(__x86_64__)
 PARE_QGEMM_TILES(avx512vnni, kTilesAvx512Vnni)

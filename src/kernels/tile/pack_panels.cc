@@ -7,7 +7,8 @@ namespace pare::kernels {
 
 namespace {
 
-// Segments that are shorter are not worth a tap of their own: their activations are copied together, and so are weights.
+// Segments that are shorter are not worth a tap of their own: their activations are copied together, and so are
+// weights.
 constexpr std::int64_t kLeastTapElems = 16;
 
 // One panel: where it goes and which rows of the weights are its columns.
@@ -42,7 +43,8 @@ std::int32_t sum_of(const std::int8_t* values, std::int64_t count) {
   return sum;
 }
 
-// From [n][row_elems] codes. Short pieces of every column in turn, so that the lines that are written stay in the cache.
+// From [n][row_elems] codes. Short pieces of every column in turn, so that the lines that are written stay in the
+// cache.
 void pack_dense(const Panel& panel, const std::int8_t* codes, std::int64_t row_elems) {
   constexpr std::int64_t kPiece = 64;
   const std::int64_t c = panel.layout.c;

@@ -28,13 +28,21 @@ Panel panel_at(const PanelRun& run, std::int64_t n) {
   panel.first = n;
   panel.columns = run.n - n < kPanelColumns ? run.n - n : kPanelColumns;
   panel.vectors = ceil_div(panel.columns, kLanes);
-  panel.begin = static_cast<const std::uint8_t*>(run.packed) + kPackedHeaderBytes +
-                n / kPanelColumns * layout.panel_bytes(4);
+  panel.begin =
+      static_cast<const std::uint8_t*>(run.packed) + kPackedHeaderBytes + n / kPanelColumns * layout.panel_bytes(4);
   return panel;
 }
 
-const std::uint8_t* indices_of(const PanelLayout& layout, const Panel& panel) {
-  return panel.begin + layout.sums_bytes(panel.vectors);
+bool is_whole(const PanelLayout& layout, const PanelTile& tile) {
+  return tile.tap_begin == 0 && tile.tap_end == layout.taps;
+}
+
+// Only a tile with all taps decodes all the controls that the others then read; 0 if there is none.
+std::int64_t first_whole(const PanelLayout& layout, const PanelTile* tiles, std::int64_t count) {
+  for (std::int64_t t = 0; t < count; ++t) {
+    if (is_whole(layout, tiles[t])) return t;
+  }
+  return 0;
 }
 
 // Hands out the lines of the next panel, so that it is in the cache when its turn comes.
@@ -50,6 +58,60 @@ class Prefetch {
  private:
   const std::uint8_t* next_;
   const std::uint8_t* end_;
+};
+
+// The activations that V:N:M tiles read: two buffers, one for the tile that runs, one that it fills for the next.
+class Gather {
+ public:
+  Gather(const PanelRun& run, const PanelLayout& layout, void* scratch)
+      : tiles_(*run.tiles),
+        layout_(layout),
+        stride_(gathered_stride(layout)),
+        now_(static_cast<std::uint8_t*>(scratch)),
+        next_(now_ + gathered_bytes(layout)) {}
+
+  void first(const Panel& panel, const PanelTile& tile) {
+    TileArgs args;
+    args.c = layout_.c;
+    apart(args, panel, tile, now_);
+  }
+
+  // `args` but for what concerns the gathering.
+  void run(TileArgs& args, const PanelTile& tile, const Panel& panel, const PanelTile& next, const Panel& next_panel) {
+    // A tile gathers as many taps as it has itself. Where the next one has others, it is gathered apart, and what the
+    // loop gathers is thrown away.
+    const bool same = next.tap_begin == tile.tap_begin && next.tap_end == tile.tap_end;
+    args.gathered = now_;
+    args.gathered_stride = stride_;
+    args.next_gathered = next_;
+    args.next_rows = same ? next.rows : tile.rows;
+    args.next_indices = indices(same ? next_panel : panel, tile.tap_begin);
+    tiles_.vnm(tile.row_count, panel.vectors, layout_.vnm)(args);
+    if (!same) apart(args, next_panel, next, next_);
+    std::uint8_t* const filled = next_;
+    next_ = now_;
+    now_ = filled;
+  }
+
+ private:
+  [[nodiscard]] const std::uint8_t* indices(const Panel& panel, std::int64_t tap) const {
+    return panel.begin + layout_.sums_bytes(panel.vectors) + tap * layout_.vnm.kept(layout_.c);
+  }
+
+  void apart(TileArgs& args, const Panel& panel, const PanelTile& tile, std::uint8_t* to) const {
+    args.taps = tile.tap_end - tile.tap_begin;
+    args.next_rows = tile.rows;
+    args.next_indices = indices(panel, tile.tap_begin);
+    args.next_gathered = to;
+    args.gathered_stride = stride_;
+    tiles_.gather_vnm(args, layout_.vnm);
+  }
+
+  const TileSet& tiles_;
+  const PanelLayout& layout_;
+  std::int64_t stride_;
+  std::uint8_t* now_;
+  std::uint8_t* next_;
 };
 
 }  // namespace
@@ -68,22 +130,15 @@ std::size_t panel_scratch_bytes(const PanelLayout& layout) {
 
 void run_panels(const PanelRun& run, const PanelTile* tiles, std::int64_t count, std::int64_t n_begin,
                 std::int64_t n_end, void* scratch) {
+  if (count == 0 || n_begin >= n_end) return;
   const PanelLayout& layout = layout_of(run.packed);
   const std::int64_t tap_control_bytes = ceil_div(layout.c, 32) * 256;
   std::uint8_t* control = static_cast<std::uint8_t*>(scratch);
-  std::uint8_t* gathered = static_cast<std::uint8_t*>(scratch);
-  std::uint8_t* next_gathered = gathered + gathered_bytes(layout);
+  Gather gather(run, layout, scratch);
+  if (layout.format == WeightFormat::kVnm) gather.first(panel_at(run, n_begin), tiles[0]);
   TileArgs args;
   args.c = layout.c;
-  args.gathered_stride = gathered_stride(layout);
-  if (count == 0 || n_begin >= n_end) return;
-  if (layout.format == WeightFormat::kVnm) {
-    args.taps = layout.taps;
-    args.next_rows = tiles[0].rows;
-    args.next_indices = indices_of(layout, panel_at(run, n_begin));
-    args.next_gathered = gathered;
-    run.tiles->gather_vnm(args, layout.vnm);
-  }
+  const std::int64_t lead = layout.format == WeightFormat::kTwoFour ? first_whole(layout, tiles, count) : 0;
   PanelEpilogue epilogue;
   for (std::int64_t n = n_begin; n < n_end; n += kPanelColumns) {
     const Panel panel = panel_at(run, n);
@@ -94,7 +149,8 @@ void run_panels(const PanelRun& run, const PanelTile* tiles, std::int64_t count,
     std::int64_t tap_begin = -1;
     std::int64_t tap_end = -1;
     for (std::int64_t t = 0; t < count; ++t) {
-      const PanelTile& tile = tiles[t];
+      // The leading tile first, and those before it after it.
+      const PanelTile& tile = tiles[t == 0 ? lead : (t <= lead ? t - 1 : t)];
       if (tile.tap_begin != tap_begin || tile.tap_end != tap_end) {
         tap_begin = tile.tap_begin;
         tap_end = tile.tap_end;
@@ -118,24 +174,16 @@ void run_panels(const PanelRun& run, const PanelTile* tiles, std::int64_t count,
           break;
         case WeightFormat::kTwoFour: {
           args.control = control + tap_begin * tap_control_bytes * panel.vectors;
-          const bool whole = tap_begin == 0 && tap_end == layout.taps;
-          const TileControl use = control_kept ? TileControl::kKept
-                                  : whole && count > 1 ? TileControl::kKeep
-                                                       : TileControl::kNone;
+          const TileControl use = control_kept                          ? TileControl::kKept
+                                  : is_whole(layout, tile) && count > 1 ? TileControl::kKeep
+                                                                        : TileControl::kNone;
           run.tiles->two_four(tile.row_count, panel.vectors, use)(args);
           control_kept = control_kept || use == TileControl::kKeep;
           break;
         }
         case WeightFormat::kVnm: {
-          args.gathered = gathered;
-          args.next_gathered = next_gathered;
           const bool last = t + 1 == count;
-          args.next_rows = tiles[last ? 0 : t + 1].rows;
-          args.next_indices = indices_of(layout, last ? next : panel);
-          run.tiles->vnm(tile.row_count, panel.vectors, layout.vnm)(args);
-          std::uint8_t* const now = gathered;
-          gathered = next_gathered;
-          next_gathered = now;
+          gather.run(args, tile, panel, tiles[last ? 0 : t + 1], last ? next : panel);
           break;
         }
       }

@@ -29,7 +29,7 @@ struct PanelRun {
 // What run_panels scratches on, besides the tiles.
 [[nodiscard]] std::size_t panel_scratch_bytes(const PanelLayout& layout);
 
-// All `count` tiles for columns [n_begin, n_end); n_begin is a multiple of kPanelColumns. V:N:M: every tile has all taps.
+// All `count` tiles for columns [n_begin, n_end); n_begin is a multiple of kPanelColumns.
 void run_panels(const PanelRun& run, const PanelTile* tiles, std::int64_t count, std::int64_t n_begin,
                 std::int64_t n_end, void* scratch);
 

@@ -94,9 +94,9 @@ struct PanelLayout {
 // Packed weights: a PanelLayout in the first 64 bytes, then the panels.
 inline constexpr std::int64_t kPackedHeaderBytes = 64;
 
-// The layout in which tiles run these weights. Stored zeros that no tile makes use of give dense panels: V:N:M with V no
-// multiple of 64 or n:m other than 1:2, 2:4, 1:4, 2:8, 1:8; and segments of a convolution so short that they are copied
-// together.
+// The layout in which tiles run these weights. Stored zeros that no tile makes use of give dense panels: V:N:M with V
+// no multiple of 64 or n:m other than 1:2, 2:4, 1:4, 2:8, 1:8; and segments of a convolution so short that they are
+// copied together.
 [[nodiscard]] PanelLayout panel_layout(const CanonicalWeights& weights, WeightFormat format);
 template <WeightFormat kFormat>
 [[nodiscard]] std::size_t packed_panels_bytes(const CanonicalWeights& weights) {

@@ -107,8 +107,7 @@ PARE_ALWAYS_INLINE void store_f32(const __m512i (&acc)[kRows][kVectors], const P
     }
     if constexpr (kVectors == 4) transpose_blocks(v);
     PARE_UNROLL for (int j = 0; j < kVectors; ++j) {
-      _mm512_mask_storeu_ps(static_cast<float*>(out[r]) + 16 * j, column_mask(e.columns, j),
-                            _mm512_castsi512_ps(v[j]));
+      _mm512_mask_storeu_ps(static_cast<float*>(out[r]) + 16 * j, column_mask(e.columns, j), _mm512_castsi512_ps(v[j]));
     }
   }
 }

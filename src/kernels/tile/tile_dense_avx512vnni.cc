@@ -56,7 +56,8 @@ void run(const TileArgs& args) {
   store_tile(acc, *args.epilogue, args.out);
 }
 
-#define PARE_TILE_ROW(vectors) {run<1, vectors>, run<2, vectors>, run<3, vectors>, run<4, vectors>, run<5, vectors>, run<6, vectors>}
+#define PARE_TILE_ROW(vectors) \
+  { run<1, vectors>, run<2, vectors>, run<3, vectors>, run<4, vectors>, run<5, vectors>, run<6, vectors> }
 constexpr TileKernel kKernels[4][kTileRows] = {PARE_TILE_ROW(1), PARE_TILE_ROW(2), PARE_TILE_ROW(3), PARE_TILE_ROW(4)};
 
 }  // namespace

@@ -31,9 +31,7 @@ PARE_ALWAYS_INLINE void step(__m512i (&acc)[kRows][kVectors], const std::uint8_t
     }
     w[j] = _mm512_load_si512(block + 64 * ((kStep + 1) * kVectors + j));
   }
-  PARE_UNROLL for (int j = 0; j < kVectors; ++j) {
-    PARE_PIN(c[j]);
-  }
+  PARE_UNROLL for (int j = 0; j < kVectors; ++j) { PARE_PIN(c[j]); }
   PARE_UNROLL for (int r = 0; r < kRows; ++r) {
     PARE_UNROLL for (int j = 0; j < kVectors; ++j) {
       acc[r][j] = _mm512_dpbusd_epi32(acc[r][j], _mm512_shuffle_epi8(a[r], c[j]), w[j]);
@@ -115,7 +113,7 @@ void run(const TileArgs& args) {
         run<5, vectors, control>, run<6, vectors, control>                                                  \
   }
 #define PARE_TILE_TABLE(control) \
-  {PARE_TILE_ROW(1, control), PARE_TILE_ROW(2, control), PARE_TILE_ROW(3, control), PARE_TILE_ROW(4, control)}
+  { PARE_TILE_ROW(1, control), PARE_TILE_ROW(2, control), PARE_TILE_ROW(3, control), PARE_TILE_ROW(4, control) }
 constexpr TileKernel kDecode[4][kTileRows] = PARE_TILE_TABLE(Control::kDecode);
 constexpr TileKernel kDecodeAndKeep[4][kTileRows] = PARE_TILE_TABLE(Control::kDecodeAndKeep);
 constexpr TileKernel kKept[4][kTileRows] = PARE_TILE_TABLE(Control::kKept);

@@ -103,13 +103,16 @@ void gather_first(const TileArgs& args) {
   }
 }
 
-#define PARE_TILE_ROW(vectors, source, keep)                                                                           \
-  {                                                                                                                    \
-    run<1, vectors, source, keep>, run<2, vectors, source, keep>, run<3, vectors, source, keep>,                       \
-        run<4, vectors, source, keep>, run<5, vectors, source, keep>, run<6, vectors, source, keep>                    \
+#define PARE_TILE_ROW(vectors, source, keep)                                                        \
+  {                                                                                                 \
+    run<1, vectors, source, keep>, run<2, vectors, source, keep>, run<3, vectors, source, keep>,    \
+        run<4, vectors, source, keep>, run<5, vectors, source, keep>, run<6, vectors, source, keep> \
   }
-#define PARE_TILE_TABLE(source, keep) \
-  {PARE_TILE_ROW(1, source, keep), PARE_TILE_ROW(2, source, keep), PARE_TILE_ROW(3, source, keep), PARE_TILE_ROW(4, source, keep)}
+#define PARE_TILE_TABLE(source, keep)                                                               \
+  {                                                                                                 \
+    PARE_TILE_ROW(1, source, keep), PARE_TILE_ROW(2, source, keep), PARE_TILE_ROW(3, source, keep), \
+        PARE_TILE_ROW(4, source, keep)                                                              \
+  }
 constexpr TileKernel k16Of32[4][kTileRows] = PARE_TILE_TABLE(32, 16);
 constexpr TileKernel k16Of64[4][kTileRows] = PARE_TILE_TABLE(64, 16);
 constexpr TileKernel k8Of64[4][kTileRows] = PARE_TILE_TABLE(64, 8);

@@ -36,13 +36,15 @@ std::size_t count(std::string_view text, std::string_view part) {
 class ReportInBrowser : public ::testing::Test {
  protected:
   void SetUp() override {
+    if (output_of("command -v chromium").empty()) GTEST_SKIP() << "chromium is not installed";
     write_file_atomically(folder_ / "probe.html", "<p id=a></p><script>a.textContent = 6 * 7</script>");
     // A browser that is there but cannot start (no shared memory, no user namespaces) is as good as none.
-    if (dump("probe.html").find(">42<") == std::string::npos) GTEST_SKIP() << "no working chromium on this machine";
+    if (dump("probe.html").find(">42<") == std::string::npos) GTEST_SKIP() << "chromium does not start";
   }
   // The document after its scripts have run, and before it a line for each message on the console.
   [[nodiscard]] std::string dump(const std::string& file, const std::string& options = "") const {
-    return output_of("timeout 60 chromium --headless --no-sandbox --disable-gpu --user-data-dir='" +
+    // Long enough for a machine that compiles on every core at the same time.
+    return output_of("timeout 120 chromium --headless --no-sandbox --disable-gpu --user-data-dir='" +
                      (folder_ / "profile").string() +
                      "' --enable-logging=stderr --virtual-time-budget=2000 --window-size=1280,900 " + options +
                      " --dump-dom 'file://" + (folder_ / file).string() +
