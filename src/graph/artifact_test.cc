@@ -51,6 +51,7 @@ std::vector<Artifact> artifacts_of(std::uint64_t seed) {
   for (const bool two_four : {false, true}) {
     artifacts.push_back(testing::small_artifact(seed, two_four));
     artifacts.push_back(testing::odd_artifact(seed, two_four));
+    artifacts.push_back(testing::residual_artifact(seed, two_four));
     artifacts.push_back(testing::mlp_artifact(seed, two_four));
   }
   return artifacts;
@@ -147,6 +148,16 @@ TEST(Artifact, StoresTwoFourWeightsInFiveEighthsOfAByte) {
   }
   EXPECT_EQ(file.metadata().at("format"), "pare");
   EXPECT_EQ(file.metadata().at("format_version"), "1");
+}
+
+TEST(Artifact, NewerOperatorsRaiseTheVersion) {
+  const TemporaryFolder folder;
+  write_artifact(folder.path("model.pare"), testing::residual_artifact(11, true));
+  EXPECT_EQ(format::SafetensorsFile(folder.path("model.pare")).metadata().at("format_version"), "2");
+  testing::GraphOptions options = testing::small_options(false);
+  options.global_average = true;
+  write_artifact(folder.path("average.pare"), testing::random_artifact(11, options));
+  EXPECT_EQ(format::SafetensorsFile(folder.path("average.pare")).metadata().at("format_version"), "2");
 }
 
 TEST(Artifact, APromiseOfAPatternMayBeStoredDense) {

@@ -10,6 +10,7 @@
 #include "pare/base/strings.h"
 #include "pare/format/affine.h"
 #include "pare/graph/weights.h"
+#include "pare/runtime/operators_elementwise.h"
 
 namespace pare::runtime {
 
@@ -71,10 +72,12 @@ class Planner {
       planned.shape.assign(value.shape.begin() + 1, value.shape.end());
       planned.channels_last = planned.shape.size() == 3;
       planned.elems = element_count(planned.shape);
-      if (node.inputs[0] != graph_.input) {
-        const std::size_t read = buffer_of.at(node.inputs[0]);
-        requests[read].last_step = index;
-        if (is_alias(node, values_.at(node.inputs[0]))) buffer_of[node.output] = read;
+      // Nodes come in order, so the last reader of a buffer is the last to say so.
+      for (const std::string& input : node.inputs) {
+        const auto read = buffer_of.find(input);  // initializers and the graph's input have no buffer
+        if (read == buffer_of.end()) continue;
+        requests[read->second].last_step = index;
+        if (is_alias(node, values_.at(input))) buffer_of[node.output] = read->second;
       }
       if (!buffer_of.contains(node.output)) {
         buffer_of[node.output] = requests.size();
@@ -100,6 +103,8 @@ class Planner {
     if (node.op_type == "QGemm") return gemm(node, layer);
     if (node.op_type == "MaxPool") return max_pool(node, layer);
     if (node.op_type == "Flatten") return flatten(node, layer);
+    if (node.op_type == "QLinearAdd") return add(node, layer);
+    if (node.op_type == "QLinearGlobalAveragePool") return global_average_pool(node, layer);
     throw Error(ErrorCategory::kUnsupported, str_cat("no kernel runs ", node.op_type),
                 str_cat(where(), ", node '", node.name, "'"));
   }
@@ -283,6 +288,39 @@ class Planner {
     layer.kernel = kernel.name;
     layer.note = "from NHWC to the order of the columns of the next weight";
     return std::make_unique<Flatten>(kernel, args, input.offset, values_.at(node.output).offset);
+  }
+
+  [[nodiscard]] std::unique_ptr<Operator> add(const graph::Node& node, PlannedLayer& layer) {
+    const PlannedValue& a = values_.at(node.inputs[0]);
+    const PlannedValue& b = values_.at(node.inputs[1]);
+    const PlannedValue& output = values_.at(node.output);
+    PARE_CHECK(a.channels_last == b.channels_last && a.shape == b.shape);
+    const kernels::AddKernel& kernel = kernels::find_add_kernel(isa_);
+    kernels::AddArgs args;
+    const auto set = [](format::AffineParams params, float& scale, std::int32_t& zero_point) {
+      scale = params.scale;
+      zero_point = params.zero_point;
+    };
+    set(params_of(node.inputs[0]), args.a_scale, args.a_zero_point);
+    set(params_of(node.inputs[1]), args.b_scale, args.b_zero_point);
+    set(params_of(node.output), args.y_scale, args.y_zero_point);
+    args.qmin = epilogue_of(node).qmin;
+    layer.kernel = kernel.name;
+    return std::make_unique<Add>(kernel, args, output.elems, a.offset, b.offset, output.offset);
+  }
+
+  [[nodiscard]] std::unique_ptr<Operator> global_average_pool(const graph::Node& node, PlannedLayer& layer) {
+    const PlannedValue& input = values_.at(node.inputs[0]);
+    const kernels::GlobalAveragePoolKernel& kernel = kernels::find_global_average_pool_kernel(isa_);
+    kernels::GlobalAveragePoolArgs args;
+    args.pixels = input.shape[1] * input.shape[2];
+    args.channels = input.shape[0];
+    args.x_scale = params_of(node.inputs[0]).scale;
+    args.x_zero_point = params_of(node.inputs[0]).zero_point;
+    args.y_scale = params_of(node.output).scale;
+    args.y_zero_point = params_of(node.output).zero_point;
+    layer.kernel = kernel.name;
+    return std::make_unique<GlobalAveragePool>(kernel, args, input.offset, values_.at(node.output).offset);
   }
 
   const graph::Artifact& artifact_;
