@@ -52,12 +52,12 @@ test-runtime-only: ## the torch-free part alone, as on a machine without LibTorc
 test-libtorch2: setup ## all tests against PyTorch 2.13's LibTorch (a wheel in .venv-torch)
 	@scripts/test_libtorch2.sh
 
-bench: setup ## the table of speed goals on this machine, into bench/results/ (docs/benchmarks.md)
-	@scripts/setup.sh bench
+bench: ## the table of speed goals on this machine, into bench/results/ (docs/benchmarks.md)
+	@scripts/setup.sh runtime bench
 	@scripts/bench.sh table
 
-bench-kernels: setup ## every kernel of every instruction set, by Google Benchmark
-	@scripts/setup.sh bench
+bench-kernels: ## every kernel of every instruction set, by Google Benchmark
+	@scripts/setup.sh runtime bench
 	@scripts/bench.sh kernels
 
 bench-peers-setup: ## install what `make bench` compares with, into .venv-bench (about 1 GB)

@@ -4,31 +4,33 @@
 # usage: scripts/bench.sh [kernels|table]
 #
 #   table     (default) everything that has a goal: kernels against oneDNN, networks against the int8 runtimes
-#   kernels   every kernel of every instruction set by Google Benchmark, without goals
+#   kernels   every *_bench program: each kernel of each instruction set by Google Benchmark, without goals
 #
-#   PARE_BENCH_PEERS=0      leave out what needs .venv-bench (`make bench-peers-setup`)
-#   PARE_BENCH_ROUNDS=25    rounds of each comparison
-#   PARE_BENCH_PRESET=release, or runtime-only where there is no LibTorch
+#   PARE_BENCH_PEERS=0              leave out what needs .venv-bench (`make bench-peers-setup`)
+#   PARE_BENCH_ROUNDS=25            rounds of each comparison
+#   PARE_BENCH_PRESET=runtime-only  the build; with `kernels`, "release" has the benchmarks of training, too
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 what=${1:-table}
-preset=${PARE_BENCH_PRESET:-release}
+preset=${PARE_BENCH_PRESET:-runtime-only}
 rounds=${PARE_BENCH_ROUNDS:-25}
 build=build/$preset
 parts=build/bench
 
+# build.sh first, so that its own record of how the folder was configured holds.
 configure_and_build() {
+  scripts/build.sh "$preset" pare_runtime_c
   cmake --preset "$preset" -DPARE_BUILD_BENCH=ON >/dev/null
   scripts/build.sh "$preset" "$@"
 }
 
 case $what in
   kernels)
-    configure_and_build qgemm_bench qconv_bench
-    for program in qgemm_bench qconv_bench; do
-      echo "== $program"
-      "$build/bin/$program"
+    configure_and_build pare_benches
+    for program in "$build"/bin/*_bench; do
+      echo "== ${program##*/}"
+      "$program"
     done
     exit 0
     ;;

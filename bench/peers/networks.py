@@ -18,7 +18,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from safetensors.numpy import load_file
 
 OPSET = 17
-CALIBRATION_BATCHES = 16
+CALIBRATION_IMAGES = 256
 
 
 @dataclass
@@ -59,6 +59,10 @@ def images(shape: tuple[int, ...], count: int, seed: int) -> np.ndarray:
     return np.clip(0.5 + 0.3 * noise, 0, 1).astype(np.float32)
 
 
+def calibration(shape: tuple[int, ...], batch: int) -> list[np.ndarray]:
+    return np.split(images(shape, CALIBRATION_IMAGES // batch * batch, 100), CALIBRATION_IMAGES // batch)
+
+
 def write_float_onnx(files: Files, batch: int) -> None:
     graph = files.graph
     weights = load_file(files.folder / "weights.safetensors")
@@ -83,7 +87,7 @@ def write_float_onnx(files: Files, batch: int) -> None:
 
 class Calibration(CalibrationDataReader):
     def __init__(self, name: str, shape: tuple[int, ...], batch: int):
-        self.batches = iter([{name: images(shape, batch, 100 + i)} for i in range(CALIBRATION_BATCHES)])
+        self.batches = iter([{name: inputs} for inputs in calibration(shape, batch)])
 
     def get_next(self):
         return next(self.batches, None)
@@ -109,9 +113,17 @@ def activation_scales(model: onnx.ModelProto) -> dict[str, dict]:
     return scales
 
 
-def check_scales(scales: dict[str, dict]) -> None:
-    if not scales:
-        raise Unsupported("onnxruntime's quantizer left no activation scales in the model")
+def keep_logits_real(model: onnx.ModelProto) -> None:
+    """Takes out the last QuantizeLinear and DequantizeLinear: pare's logits are real numbers, so shall the peers' be."""
+    producers = {output: node for node in model.graph.node for output in node.output}
+    logits = model.graph.output[0].name
+    dequantize = producers[logits]
+    if dequantize.op_type != "DequantizeLinear":
+        return
+    quantize = producers[dequantize.input[0]]
+    producers[quantize.input[0]].output[0] = logits
+    model.graph.node.remove(dequantize)
+    model.graph.node.remove(quantize)
 
 
 def make(tool: Path, folder: Path, network: str, pattern: str, batches: list[int]) -> Files:
@@ -126,7 +138,7 @@ def make(tool: Path, folder: Path, network: str, pattern: str, batches: list[int
     write_int8_onnx(files, widest)
     model = onnx.load(files.int8_onnx(widest))
     scales = activation_scales(model)
-    check_scales(scales)
+    keep_logits_real(model)
     (files.folder / "activations.json").write_text(json.dumps(scales, indent=1))
     for batch in batches:
         set_batch(model, batch)
