@@ -32,6 +32,10 @@ std::vector<StoredTensor> stored_tensors(const std::string& name, const Initiali
     const format::TwoFourLayout layout = two_four_layout(item.shape);
     tensors.push_back({name + ".values", Part::kData, DType::kS8, {layout.rows, layout.row_values_bytes()}});
     tensors.push_back({name + ".indices", Part::kIndices, DType::kU8, {layout.rows, layout.row_indices_bytes()}});
+  } else if (item.encoding == Encoding::kVnm) {
+    const format::VnmLayout layout = vnm_layout(item.shape, item.vnm);
+    tensors.push_back({name + ".values", Part::kData, DType::kS8, {layout.rows, layout.row_kept()}});
+    tensors.push_back({name + ".indices", Part::kIndices, DType::kU8, {layout.blocks(), layout.row_kept()}});
   } else {
     tensors.push_back({name, Part::kData, item.dtype, item.shape});
   }
@@ -88,8 +92,7 @@ std::vector<LayerPromise> derive_promises(const Graph& graph) {
   std::vector<LayerPromise> promises;
   for (const std::string& name : graph.weight_names()) {
     const Initializer& weight = graph.initializer(name);
-    promises.push_back(
-        {.weight = name, .pattern = std::string(to_string(weight.encoding)), .zeros = count_zeros(weight), .note = {}});
+    promises.push_back({.weight = name, .pattern = weight.pattern(), .zeros = count_zeros(weight), .note = {}});
   }
   return promises;
 }

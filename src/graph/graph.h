@@ -39,6 +39,7 @@
 #include <vector>
 
 #include "pare/format/dtype.h"
+#include "pare/format/vnm_pattern.h"
 
 namespace pare::graph {
 
@@ -62,10 +63,9 @@ struct Value {
 
 enum class Encoding {
   kDense,    // row-major
-  kTwoFour,  // format/two_four.h; `bytes` holds the values, `indices` the indices
+  kTwoFour,  // format/two_four.h; `data` holds the values, `indices` the indices
+  kVnm,      // format/vnm.h, likewise
 };
-using pare::to_string;  // else this overload would hide those of base and format
-[[nodiscard]] std::string_view to_string(Encoding encoding);
 
 // Read-only bytes that are owned or borrowed from a mapped file that `owner` keeps alive.
 class Buffer {
@@ -102,10 +102,13 @@ struct Initializer {
   Shape shape;
   Encoding encoding = Encoding::kDense;
   Buffer data;
-  Buffer indices;  // kTwoFour only
+  Buffer indices;          // kTwoFour and kVnm
+  format::VnmPattern vnm;  // kVnm only
   std::optional<Quantization> quantization;
 
   [[nodiscard]] static Initializer f32(Shape shape, const std::vector<float>& values);
+  // The pattern that is stored: "dense", "2:4", "64:1:4".
+  [[nodiscard]] std::string pattern() const;
   [[nodiscard]] std::size_t stored_bytes() const { return data.bytes().size() + indices.bytes().size(); }
 };
 

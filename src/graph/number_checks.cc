@@ -105,12 +105,15 @@ class NumberChecks {
       report(kPromiseRange, str_cat("'", name, "' adds ", reduction_elems, " products to one accumulator; beyond ",
                                     kMaxReductionElems, " it could leave int32"));
     }
-    if (weight.encoding == Encoding::kTwoFour) {
+    if (weight.encoding != Encoding::kDense) {
       ++facts_;
+      const auto indices = weight.indices.as<std::uint8_t>();
       const std::string reason =
-          format::explain_invalid_two_four(codes, weight.indices.as<std::uint8_t>(), two_four_layout(weight.shape));
+          weight.encoding == Encoding::kTwoFour
+              ? format::explain_invalid_two_four(codes, indices, two_four_layout(weight.shape))
+              : format::explain_invalid_vnm(codes, indices, vnm_layout(weight.shape, weight.vnm));
       if (!reason.empty()) {
-        report(kPromisePattern, str_cat("'", name, "' is no 2:4 encoding: ", reason));
+        report(kPromisePattern, str_cat("'", name, "' is no ", weight.pattern(), " encoding: ", reason));
       }
     }
   }

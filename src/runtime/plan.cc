@@ -157,7 +157,8 @@ class Planner {
     canonical.n = layout.rows;
     canonical.segments = layout.segments;
     canonical.segment_elems = layout.segment_elems;
-    if (weight.encoding == graph::Encoding::kTwoFour) {
+    canonical.vnm = weight.vnm;
+    if (weight.encoding != graph::Encoding::kDense) {
       canonical.values = weight.data.as<std::int8_t>().data();
       canonical.indices = weight.indices.as<std::uint8_t>().data();
     } else {
@@ -192,7 +193,7 @@ class Planner {
                        std::size_t packed_bytes, PlannedLayer& layer) const {
     const graph::Initializer& weight = graph_.initializers.at(node.inputs[1]);
     layer.kernel = kernel;
-    layer.pattern = weight.encoding == graph::Encoding::kTwoFour ? "2:4" : "dense";
+    layer.pattern = weight.pattern();
     layer.weight_bytes = static_cast<std::int64_t>(packed_bytes);
     const Shape& out = layer.output_shape;
     const std::int64_t pixels = out.size() == 3 ? out[1] * out[2] : 1;
@@ -206,8 +207,15 @@ class Planner {
   }
 
   [[nodiscard]] static kernels::WeightFormat format_of(const graph::Initializer& weight) {
-    return weight.encoding == graph::Encoding::kTwoFour ? kernels::WeightFormat::kTwoFour
-                                                        : kernels::WeightFormat::kDense;
+    switch (weight.encoding) {
+      case graph::Encoding::kTwoFour:
+        return kernels::WeightFormat::kTwoFour;
+      case graph::Encoding::kVnm:
+        return kernels::WeightFormat::kVnm;
+      case graph::Encoding::kDense:
+        break;
+    }
+    return kernels::WeightFormat::kDense;
   }
 
   [[nodiscard]] std::unique_ptr<Operator> conv(const graph::Node& node, PlannedLayer& layer) {

@@ -48,6 +48,12 @@ graph::testing::GraphOptions wide_options(bool two_four) {
 
 std::vector<NamedArtifact> artifacts(std::uint64_t seed) {
   std::vector<NamedArtifact> all;
+  for (const format::VnmPattern& pattern : {format::VnmPattern{64, 2, 4}, {64, 1, 8}, {16, 1, 4}}) {
+    for (graph::testing::GraphOptions options : {graph::testing::odd_options(false), wide_options(false)}) {
+      options.vnm = pattern;
+      all.push_back({format::to_string(pattern), graph::testing::random_artifact(seed, options)});
+    }
+  }
   for (const bool two_four : {false, true}) {
     const std::string format = two_four ? " 2:4" : " dense";
     all.push_back({"small" + format, graph::testing::small_artifact(seed, two_four)});

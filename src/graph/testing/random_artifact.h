@@ -4,8 +4,10 @@
 // a product of k random codes have a standard deviation near 74 * 73 * sqrt(k), and the output scale follows that.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -43,6 +45,7 @@ struct GraphOptions {
   std::int64_t classes = 10;
   bool global_average = false;  // QLinearGlobalAveragePool before Flatten
   bool two_four = false;        // encoding of every weight but the first convolution's when the image has one channel
+  std::optional<format::VnmPattern> vnm;  // the same, instead of 2:4
 };
 
 namespace internal {
@@ -167,9 +170,30 @@ class RandomGraphBuilder {
     }
   }
 
+  // At most n of every m codes of a block of rows, often fewer.
+  void prune_vnm(std::vector<std::int8_t>& grouped, const format::VnmLayout& layout) {
+    const format::VnmPattern& p = layout.pattern;
+    for (std::int64_t block = 0; block < layout.blocks(); ++block) {
+      for (std::int64_t group = 0; group < layout.groups_per_row(); ++group) {
+        const std::int64_t first = group / layout.groups_per_segment() * layout.segment_elems;
+        const std::int64_t begin = group % layout.groups_per_segment() * p.m;
+        std::uint64_t kept = 0;
+        for (std::int64_t i = 0; i < p.n; ++i) kept |= std::uint64_t{1} << rng_.below(static_cast<std::uint64_t>(p.m));
+        for (std::int64_t i = begin; i < std::min(begin + p.m, layout.segment_elems); ++i) {
+          if ((kept >> (i - begin) & 1) != 0) continue;
+          for (std::int64_t row = block * p.v; row < std::min((block + 1) * p.v, layout.rows); ++row) {
+            grouped[static_cast<std::size_t>(row * layout.row_elems() + first + i)] = 0;
+          }
+        }
+      }
+    }
+  }
+
   void weighted(const std::string& name, const std::string& op_type, const Shape& shape, bool relu, bool is_last,
                 std::map<std::string, Attribute> attributes) {
-    const bool two_four = options_.two_four && !(op_type == "QLinearConv" && shape[1] == 1);
+    const bool sparse = !(op_type == "QLinearConv" && shape[1] == 1);
+    const bool two_four = options_.two_four && sparse;
+    const bool vnm = options_.vnm.has_value() && sparse;
     std::vector<std::int8_t> codes(static_cast<std::size_t>(element_count(shape)));
     for (std::int8_t& code : codes) {
       code = static_cast<std::int8_t>(static_cast<std::int32_t>(rng_.below(255)) - 127);
@@ -177,6 +201,11 @@ class RandomGraphBuilder {
     if (two_four) {
       std::vector<std::int8_t> grouped = to_group_order(codes, shape);
       prune(grouped, two_four_layout(shape));
+      codes = from_group_order(grouped, shape);
+    }
+    if (vnm) {
+      std::vector<std::int8_t> grouped = to_group_order(codes, shape);
+      prune_vnm(grouped, vnm_layout(shape, *options_.vnm));
       codes = from_group_order(grouped, shape);
     }
     const auto channels = static_cast<std::size_t>(shape[0]);
@@ -193,7 +222,9 @@ class RandomGraphBuilder {
     weight.shape = shape;
     weight.data = Buffer::copy_of(codes);
     weight.quantization = Quantization{.scales = scales, .zero_point = 0, .axis = 0};
-    graph_.initializers[name + ".weight"] = two_four ? encode_two_four(weight) : weight;
+    graph_.initializers[name + ".weight"] = two_four ? encode_two_four(weight)
+                                            : vnm    ? encode_vnm(weight, *options_.vnm)
+                                                     : weight;
     Initializer bias_item;
     bias_item.dtype = DType::kS32;
     bias_item.shape = {shape[0]};

@@ -11,6 +11,7 @@
 
 #include "pare/format/affine.h"
 #include "pare/format/two_four.h"
+#include "pare/format/vnm.h"
 #include "pare/graph/artifact.h"
 
 namespace pare::runtime::testing {
@@ -82,8 +83,11 @@ class IntegerReference {
     const auto stored = weight.data.as<std::int8_t>();
     if (weight.encoding == graph::Encoding::kDense) return {stored.begin(), stored.end()};
     const std::int64_t taps = oihw[2] * oihw[3];
+    const auto indices = weight.indices.as<std::uint8_t>();
     const std::vector<std::int8_t> grouped =
-        format::decode_two_four(stored, weight.indices.as<std::uint8_t>(), {oihw[0], taps, oihw[1]});
+        weight.encoding == graph::Encoding::kTwoFour
+            ? format::decode_two_four(stored, indices, {oihw[0], taps, oihw[1]})
+            : format::decode_vnm(stored, indices, {weight.vnm, oihw[0], taps, oihw[1]});
     std::vector<std::int64_t> codes(grouped.size());
     for (std::int64_t o = 0; o < oihw[0]; ++o) {
       for (std::int64_t tap = 0; tap < taps; ++tap) {
