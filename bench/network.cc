@@ -99,7 +99,7 @@ graph::Initializer quantized_bias(const graph::Initializer& real, float input_sc
 graph::Initializer encoded(graph::Initializer weight, const SparsityPattern& pattern) {
   if (pattern.vnm.v == 0 || !pattern.applies_to(weight.shape)) return weight;
   if (pattern.vnm.v == 1) return graph::encode_two_four(weight);
-  throw Error(ErrorCategory::kUnsupported, str_cat("the format has no encoding for ", pattern.name), ".pare");
+  return graph::encode_vnm(weight, pattern.vnm);
 }
 
 std::string integer_operator(const graph::Node& node) {

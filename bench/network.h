@@ -44,7 +44,7 @@ using ActivationScales = std::map<std::string, format::AffineParams>;
 [[nodiscard]] ActivationScales read_scales(const std::filesystem::path& path);
 
 // Weights int8 by output channel, a Relu fused into the operator before it, weights that keep the pattern encoded.
-// Throws kNotFound for a value without a scale, kUnsupported for an operator or encoding that .pare does not have.
+// Throws kNotFound for a value without a scale, kUnsupported for an operator that .pare does not have.
 [[nodiscard]] graph::Artifact integer_network(const graph::Graph& graph, const ActivationScales& scales,
                                               const SparsityPattern& pattern);
 

@@ -127,7 +127,7 @@ def keep_logits_real(model: onnx.ModelProto) -> None:
 
 
 def make(tool: Path, folder: Path, network: str, pattern: str, batches: list[int]) -> Files:
-    """Raises Unsupported if pare has no such network or cannot encode the pattern."""
+    """Raises Unsupported if pare has no such network."""
     files = Files(folder / f"{network}_{pattern.replace(':', '_')}", network, pattern)
     common = ["--network", network, "--pattern", pattern, "--folder", str(files.folder)]
     run_tool(tool, "export", *common)
