@@ -41,7 +41,7 @@ case $what in
     ;;
 esac
 
-configure_and_build kernel_table bench_network bench_report pare-run pare_runtime_c
+configure_and_build kernel_table pare_bench_gemm bench_network bench_report pare-run pare_runtime_c
 rm -f "$parts"/*.json
 wrong=0
 
@@ -54,14 +54,16 @@ fi
 
 python=.venv-bench/bin/python
 if [ "${PARE_BENCH_PEERS:-1}" = 0 ]; then
-  echo "== networks against onnxruntime and OpenVINO: left out (PARE_BENCH_PEERS=0)"
+  echo "== layers and networks against onnxruntime and OpenVINO: left out (PARE_BENCH_PEERS=0)"
 elif [ ! -x $python ]; then
-  echo "== networks against onnxruntime and OpenVINO: not installed; 'make bench-peers-setup' does it"
+  echo "== layers and networks against onnxruntime and OpenVINO: not installed; 'make bench-peers-setup' does it"
 else
+  echo "== linear layers"
+  $python bench/peers/linear_layers.py --build "$build" --rounds "$rounds" --out "$parts/3_linear.json" || wrong=1
   echo "== networks"
-  $python bench/peers/end_to_end.py --build "$build" --rounds "$rounds" --out "$parts/3_networks.json" || wrong=1
+  $python bench/peers/end_to_end.py --build "$build" --rounds "$rounds" --out "$parts/4_networks.json" || wrong=1
   echo "== start and memory"
-  $python bench/peers/start_and_memory.py --build "$build" --repeats "$rounds" --out "$parts/4_start.json" || wrong=1
+  $python bench/peers/start_and_memory.py --build "$build" --repeats "$rounds" --out "$parts/5_start.json" || wrong=1
 fi
 
 cpu=$(sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo | head -1)
