@@ -40,6 +40,10 @@ const GemmShape kDramShapes[] = {{1, 4096, 4096, 8}, {1, 11008, 4096, 4}};
 const ConvShape kConvShapes[] = {{56, 64, 64, 3},  {28, 128, 128, 3},  {14, 256, 256, 3},
                                  {7, 512, 512, 3}, {14, 256, 1024, 1}, {56, 64, 256, 1}};
 
+// Goals that wait for their kernels.
+const char* const kWithoutKernel[] = {"int4 group 32, M = 1 from DRAM, dense and 2:4", "depthwise 3x3 int8 convolution",
+                                      "fp32 in, dynamic quantization, fp32 out"};
+
 // The entry with the smallest median of those that `eligible` names; -1 if there is none.
 template <typename Eligible>
 std::ptrdiff_t fastest(const std::vector<Prepared>& contestants, const Times& times, Eligible eligible) {
@@ -85,6 +89,9 @@ class Table {
       if (wants("noise")) noise();
     }
     if (wants("threads") && isa_ != Isa::kAvx2) threads();
+    if (isa_ != Isa::kAvx2) {
+      for (const char* work : kWithoutKernel) add_skipped(results_, work, "pare has no such kernel yet");
+    }
     if (onednn_.empty()) add_skipped(results_, prefix_ + "every row against oneDNN", "oneDNN is not installed");
     write_part(options_.out, results_);
     std::printf("%s\n", options_.out.c_str());

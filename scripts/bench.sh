@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Measures the table of goals on this machine and writes bench/results/<cpu>.md and .json (docs/benchmarks.md).
 #
-# usage: scripts/bench.sh [kernels|table]
+# usage: scripts/bench.sh [table|kernels|smoke]
 #
 #   table     (default) everything that has a goal: kernels against oneDNN, networks against the int8 runtimes
 #   kernels   every *_bench program: each kernel of each instruction set by Google Benchmark, without goals
+#   smoke     one shape, one round, nothing kept: whether the programs work
 #
 #   PARE_BENCH_PEERS=0              leave out what needs .venv-bench (`make bench-peers-setup`)
 #   PARE_BENCH_ROUNDS=25            rounds of each comparison
@@ -34,9 +35,18 @@ case $what in
     done
     exit 0
     ;;
+  smoke)
+    configure_and_build kernel_table bench_network bench_report
+    folder=$(mktemp -d)
+    trap 'rm -rf "$folder"' EXIT
+    "$build/bin/kernel_table" --rounds 1 --sections gemm --match 'GEMM 16x*' --out "$folder/1.json"
+    "$build/bin/bench_network" export --network convnet --pattern 64:1:4 --folder "$folder/convnet"
+    "$build/bin/bench_report" "$folder/results" "$folder/1.json"
+    exit 0
+    ;;
   table) ;;
   *)
-    echo "bench: unknown argument '$what' (kernels or table)" >&2
+    echo "bench: unknown argument '$what' (table, kernels or smoke)" >&2
     exit 2
     ;;
 esac
@@ -68,6 +78,8 @@ fi
 
 cpu=$(sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo | head -1)
 cpu=${cpu:-$(uname -m)}
+# Results of another compiler than the default stand beside those of the default one.
+cpu+=${CXX:+ ${CXX##*/}}
 name=$(tr -cs '[:alnum:]\n' '_' <<<"${cpu,,}" | sed 's/^_*//; s/_*$//')
 "$build/bin/bench_report" "bench/results/$name" "$parts"/[0-9]_*.json
 [ "$wrong" = 0 ] || {
