@@ -1,5 +1,6 @@
 #include "pare/graph/artifact.h"
 
+#include <algorithm>
 #include <set>
 #include <utility>
 
@@ -11,6 +12,15 @@
 
 namespace pare::graph {
 namespace internal {
+
+int lowest_version(const Graph& graph) {
+  const bool is_second = std::any_of(graph.nodes.begin(), graph.nodes.end(), [](const Node& node) {
+    return node.op_type == "QLinearAdd" || node.op_type == "QLinearGlobalAveragePool";
+  });
+  const bool has_vnm = std::any_of(graph.initializers.begin(), graph.initializers.end(),
+                                   [](const auto& entry) { return entry.second.encoding == Encoding::kVnm; });
+  return is_second || has_vnm ? 2 : 1;
+}
 
 bool has_storable_shape(const Initializer& item) {
   const std::size_t rank = item.shape.size();
@@ -102,7 +112,7 @@ void write_artifact(const std::filesystem::path& path, const Artifact& artifact)
   }
   const std::map<std::string, std::string> metadata{
       {internal::kFormatKey, internal::kFormatName},
-      {internal::kVersionKey, std::to_string(kArtifactFormatVersion)},
+      {internal::kVersionKey, std::to_string(internal::lowest_version(artifact.graph))},
       {internal::kDescriptionKey, internal::write_description(description)}};
   format::write_safetensors(path, metadata, tensors);
 }

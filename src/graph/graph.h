@@ -1,8 +1,9 @@
 // Graph: the one representation of a network. A torch-free, in-memory subset of ONNX.
 //
 // Every way in (built-ins; later ONNX, TorchScript, traces) produces a Graph, every way out (train::Model, .pare,
-// later ONNX) consumes one. A float graph holds Conv, BatchNormalization, Relu, MaxPool, Flatten, Gemm; conversion
-// yields an integer graph of QuantizeLinear, QLinearConv, MaxPool, Flatten, QGemm.
+// later ONNX) consumes one. A float graph holds Conv, BatchNormalization, Relu, Add, GlobalAveragePool, MaxPool,
+// Flatten, Gemm; conversion yields an integer graph of QuantizeLinear, QLinearConv, QLinearAdd,
+// QLinearGlobalAveragePool, MaxPool, Flatten, QGemm.
 //
 // Values of a graph carry their shape (first dimension kBatch) and, in an integer graph, their quantization; an
 // initializer carries dtype, shape, encoding and quantization of its own. So a quantized operator takes
@@ -15,6 +16,9 @@
 //   1;
 //                       QGemm: fused_activation
 //   BatchNormalization  x, weight, bias, running_mean, running_var, each [channels]; epsilon, momentum
+//   Add, QLinearAdd     two values of one shape (nothing is broadcast); QLinearAdd: fused_activation
+//   GlobalAveragePool, QLinearGlobalAveragePool
+//                       x [batch, channels, h, w], to [batch, channels, 1, 1]
 //   MaxPool             kernel_shape, strides (default 1, as ONNX's), pads
 //   Flatten             axis (1 only)
 //   Relu, QuantizeLinear
@@ -110,10 +114,10 @@ struct Initializer {
 
 using Attribute = std::variant<std::int64_t, float, std::string, std::vector<std::int64_t>, std::vector<float>>;
 
-// One operator. `name` is the layer's name ("conv1"), unique in the graph; `op_type` is ONNX's (QGemm:
-// com.microsoft's). A node has one output. On QLinearConv and QGemm the attribute "fused_activation" = "Relu" means
-// that the output is limited to >= 0 before it is rounded; QGemm and QLinearConv whose output value is F32 dequantize
-// instead of requantizing: float(acc) * accumulator_scale[channel].
+// One operator. `name` is the layer's name ("conv1"), unique in the graph; `op_type` is ONNX's (QGemm, QLinearAdd and
+// QLinearGlobalAveragePool: com.microsoft's). A node has one output. On QLinearConv, QLinearAdd and QGemm the attribute
+// "fused_activation" = "Relu" means that the output is limited to >= 0 before it is rounded; QGemm and QLinearConv
+// whose output value is F32 dequantize instead of requantizing: float(acc) * accumulator_scale[channel].
 struct Node {
   std::string name;
   std::string op_type;
@@ -158,8 +162,9 @@ inline constexpr std::int64_t kMaxReductionElems = (2147483647LL - kMaxBias) / (
 // Checks the whole graph (names, order, arity, attribute values, dtypes, sizes of buffers, quantization, weight codes)
 // and fills in `values[...].shape` and `.dtype` of every node's output from the input's value and the operators' rules.
 // A value's shape that is there already must agree; an empty one is filled in. The graph's input value must be
-// complete. In an integer graph the outputs of QuantizeLinear, QLinearConv and QGemm must have their quantization
-// beforehand (one without is float32, and only the graph's output may be that); MaxPool and Flatten pass theirs on.
+// complete. In an integer graph the outputs of all operators but MaxPool and Flatten, which pass theirs on, must have
+// their quantization beforehand (of QLinearConv and QGemm, one without is float32, and only the graph's output may be
+// that).
 // Nothing may be left over: every node, value and initializer is needed by the output, an initializer by one node only.
 // Throws kCorruptData that names the node and the contradiction; kUnsupported for an unknown op_type, for an attribute
 // outside what is listed above and for a weight that several nodes share.

@@ -94,14 +94,16 @@ struct Walk {
   std::map<std::string, std::string> initializer_readers;  // initializer, node
 };
 
-void check_inputs(const Graph& graph, const Node& node, Walk& walk) {
-  const std::string& value = node.inputs[0];
-  const auto found = walk.is_consumed.find(value);
-  if (found == walk.is_consumed.end()) {
-    fail(graph, node, kPromiseStructure, str_cat("its input '", value, "' is produced by no node before it"));
+void check_inputs(const Graph& graph, const Node& node, std::size_t value_inputs, Walk& walk) {
+  for (std::size_t index = 0; index < value_inputs; ++index) {
+    const std::string& value = node.inputs[index];
+    const auto found = walk.is_consumed.find(value);
+    if (found == walk.is_consumed.end()) {
+      fail(graph, node, kPromiseStructure, str_cat("its input '", value, "' is produced by no node before it"));
+    }
+    found->second = true;
   }
-  found->second = true;
-  for (std::size_t index = 1; index < node.inputs.size(); ++index) {
+  for (std::size_t index = value_inputs; index < node.inputs.size(); ++index) {
     const std::string& name = node.inputs[index];
     if (!graph.initializers.contains(name)) {
       fail(graph, node, kPromiseStructure, str_cat("its input ", index, " '", name, "' is no initializer"));
@@ -226,7 +228,7 @@ void infer_structure(Graph& graph, std::int64_t& facts) {
     check_names(graph, node, walk);
     const OperatorSchema& schema = find_schema(graph, node);
     check_node_against_schema(graph, node, schema);
-    check_inputs(graph, node, walk);
+    check_inputs(graph, node, value_input_count(schema), walk);
     settle_output(graph, node, infer_output(graph, node, schema, integer));
     walk.is_consumed.emplace(node.output, false);
     // Its name, operator, arity, attributes, order, shape and element type.

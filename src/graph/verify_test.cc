@@ -257,7 +257,8 @@ TEST(Verify, FindsLiesAboutShapesAndStructure) {
         [](ArtifactParts& p) {
           p.description["graph"]["nodes"] = std::vector<nlohmann::json>(kMaxNodes + 1, p.node(0));
         }},
-       {"a newer version", "", "structure", kUnsupported, [](ArtifactParts& p) { p.metadata["format_version"] = "2"; }},
+       {"a newer version", "", "structure", kUnsupported,
+        [](ArtifactParts& p) { p.metadata["format_version"] = std::to_string(kArtifactFormatVersion + 1); }},
        {"a version of no sense", "", "structure", kCorrupt,
         [](ArtifactParts& p) { p.metadata["format_version"] = "1x"; }},
        {"version 0", "", "structure", kCorrupt, [](ArtifactParts& p) { p.metadata["format_version"] = "0"; }},

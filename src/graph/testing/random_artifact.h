@@ -27,6 +27,9 @@ struct ConvOptions {
   std::vector<std::int64_t> pads{1, 1, 1, 1};  // top, left, bottom, right
   bool relu = true;
   std::int64_t pool = 2;  // 1: no MaxPool behind it
+  // The convolution's input is added to its output, through a 1 x 1 convolution where the shapes differ; the Relu
+  // follows the sum. Needs the default kernel, dilations and pads.
+  bool residual = false;
 };
 
 struct LinearOptions {
@@ -40,7 +43,8 @@ struct GraphOptions {
   std::vector<ConvOptions> convs;
   std::vector<LinearOptions> hidden;
   std::int64_t classes = 10;
-  bool two_four = false;  // encoding of every weight but the first convolution's when the image has one channel
+  bool global_average = false;  // QLinearGlobalAveragePool before Flatten
+  bool two_four = false;        // encoding of every weight but the first convolution's when the image has one channel
   std::optional<format::VnmPattern> vnm;  // the same, instead of 2:4
 };
 
@@ -58,22 +62,31 @@ class RandomGraphBuilder {
     graph_.values["input"] = {.dtype = DType::kF32, .shape = image, .quantization = {}};
     scale_ = 0.02F;
     append("quantize_input", "QuantizeLinear", {"input"}, {}, random_codes(scale_));
-    std::int64_t in_channels = options_.image[0];
+    extents_ = options_.image;
     for (std::size_t i = 0; i < options_.convs.size(); ++i) {
       const ConvOptions& conv = options_.convs[i];
       const std::string number = std::to_string(i + 1);
-      weighted("conv" + number, "QLinearConv", {conv.channels, in_channels, conv.kernel[0], conv.kernel[1]}, conv.relu,
-               false, {{"strides", conv.strides}, {"dilations", conv.dilations}, {"pads", conv.pads}});
+      const Skip skip{value_, scale_, extents_};
+      weighted("conv" + number, "QLinearConv", {conv.channels, extents_[0], conv.kernel[0], conv.kernel[1]},
+               conv.relu && !conv.residual, false,
+               {{"strides", conv.strides}, {"dilations", conv.dilations}, {"pads", conv.pads}});
+      slide(conv.channels);
+      if (conv.residual) {
+        add(number, conv, skip);
+      }
       if (conv.pool > 1) {
         const std::vector<std::int64_t> window{conv.pool, conv.pool};
         append("pool" + number, "MaxPool", {value_}, {{"kernel_shape", window}, {"strides", window}},
                graph_.values.at(value_).quantization);
+        slide(conv.channels);
       }
-      in_channels = conv.channels;
+    }
+    if (options_.global_average) {
+      append("average", "QLinearGlobalAveragePool", {value_}, {}, random_codes(scale_ /= 2.0F));
+      extents_ = {extents_[0], 1, 1};
     }
     append("flatten", "Flatten", {value_}, {}, graph_.values.at(value_).quantization);
-    // Features are known only after inference, so a graph without its linear layers is inferred first.
-    std::int64_t features = flattened_features();
+    std::int64_t features = element_count(extents_);
     for (std::size_t i = 0; i <= options_.hidden.size(); ++i) {
       const bool last = i == options_.hidden.size();
       const std::int64_t out = last ? options_.classes : options_.hidden[i].features;
@@ -107,18 +120,36 @@ class RandomGraphBuilder {
                             .attributes = std::move(attributes)});
   }
 
-  std::int64_t flattened_features() {
-    std::int64_t height = options_.image[1];
-    std::int64_t width = options_.image[2];
-    std::int64_t channels = options_.image[0];
-    for (const Node& node : graph_.nodes) {
-      if (node.op_type == "QLinearConv" || node.op_type == "MaxPool") {
-        const Window window = window_of(graph_, node);
-        height = window.output_height(height);
-        width = window.output_width(width);
-      }
+  // What a convolution's input was.
+  struct Skip {
+    std::string value;
+    float scale;
+    Shape extents;
+  };
+
+  // After a node with a window: height and width of what it wrote.
+  void slide(std::int64_t channels) {
+    const Window window = window_of(graph_, graph_.nodes.back());
+    extents_ = {channels, window.output_height(extents_[1]), window.output_width(extents_[2])};
+  }
+
+  // Codes of either side spread over some 60 steps, so their sum does with a scale of the root of the squares.
+  void add(const std::string& number, const ConvOptions& conv, const Skip& skip) {
+    const std::string main_value = value_;
+    const float main_scale = scale_;
+    value_ = skip.value;
+    scale_ = skip.scale;
+    if (skip.extents != extents_) {
+      weighted("skip" + number, "QLinearConv", {conv.channels, skip.extents[0], 1, 1}, false, false,
+               {{"strides", conv.strides}});
     }
-    return (options_.convs.empty() ? channels : options_.convs.back().channels) * height * width;
+    const float scale = std::sqrt(main_scale * main_scale + scale_ * scale_);
+    std::map<std::string, Attribute> attributes;
+    if (conv.relu) {
+      attributes["fused_activation"] = std::string("Relu");
+    }
+    append("add" + number, "QLinearAdd", {main_value, value_}, std::move(attributes), random_codes(scale));
+    scale_ = scale;
   }
 
   // At most two codes of every four in group order, often fewer.
@@ -216,6 +247,7 @@ class RandomGraphBuilder {
   Graph graph_;
   std::string value_;
   float scale_ = 1.0F;  // of value_
+  Shape extents_;       // of value_: channels, height, width
 };
 
 }  // namespace internal
@@ -270,6 +302,25 @@ class RandomGraphBuilder {
 }
 [[nodiscard]] inline Artifact odd_artifact(std::uint64_t seed, bool two_four) {
   return random_artifact(seed, odd_options(two_four));
+}
+
+// Residual sums, as ResNets have them: of a value that stays as it is, and of one that a 1 x 1 convolution brings to
+// shape; then an average of all pixels.
+[[nodiscard]] inline GraphOptions residual_options(bool two_four) {
+  GraphOptions options;
+  options.name = "residual";
+  options.image = {3, 11, 9};
+  options.convs = {{.channels = 8, .pool = 1},
+                   {.channels = 8, .pool = 1, .residual = true},
+                   {.channels = 20, .strides = {2, 2}, .pool = 1, .residual = true},
+                   {.channels = 20, .relu = false, .pool = 2, .residual = true}};
+  options.classes = 6;
+  options.global_average = true;
+  options.two_four = two_four;
+  return options;
+}
+[[nodiscard]] inline Artifact residual_artifact(std::uint64_t seed, bool two_four) {
+  return random_artifact(seed, residual_options(two_four));
 }
 
 // Linear layers only: 1 x 5 x 6 images, 17 and 10 features.

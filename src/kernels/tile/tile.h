@@ -99,6 +99,10 @@ inline constexpr std::int64_t kPackedHeaderBytes = 64;
 // copied together.
 [[nodiscard]] PanelLayout panel_layout(const CanonicalWeights& weights, WeightFormat format);
 template <WeightFormat kFormat>
+[[nodiscard]] bool panels_use_zeros(const CanonicalWeights& weights) {
+  return kFormat != WeightFormat::kDense && panel_layout(weights, kFormat).format == kFormat;
+}
+template <WeightFormat kFormat>
 [[nodiscard]] std::size_t packed_panels_bytes(const CanonicalWeights& weights) {
   return static_cast<std::size_t>(kPackedHeaderBytes + panel_layout(weights, kFormat).bytes(weights.n));
 }

@@ -54,6 +54,10 @@ class IntegerReference {
         y.codes = x.codes;
       } else if (node.op_type == "MaxPool") {
         max_pool(node, x, y);
+      } else if (node.op_type == "QLinearAdd") {
+        add(node, x, values.at(node.inputs[1]), y);
+      } else if (node.op_type == "QLinearGlobalAveragePool") {
+        average(node, x, y);
       } else {
         product(node, x, y);
       }
@@ -152,6 +156,28 @@ class IntegerReference {
         largest = std::max(largest, x.codes[at]);
       }
       y.codes.push_back(largest);
+    }
+  }
+
+  // As training states it: quantize(relu(dequantize(a) + dequantize(b))).
+  void add(const graph::Node& node, const ReferenceValue& a, const ReferenceValue& b, ReferenceValue& y) const {
+    const bool relu = node.string_attribute("fused_activation", "") == "Relu";
+    for (std::size_t i = 0; i < a.codes.size(); ++i) {
+      const float sum = format::dequantize(static_cast<std::int32_t>(a.codes[i]), params_of(node.inputs[0])) +
+                        format::dequantize(static_cast<std::int32_t>(b.codes[i]), params_of(node.inputs[1]));
+      const float real = relu && sum < 0.0F ? 0.0F : sum;
+      y.codes.push_back(format::quantize(real, params_of(node.output), format::kUint8Range));
+    }
+  }
+
+  void average(const graph::Node& node, const ReferenceValue& x, ReferenceValue& y) const {
+    const format::AffineParams params = params_of(node.inputs[0]);
+    const auto pixels = static_cast<std::size_t>(x.shape[1] * x.shape[2]);
+    const float step = params.scale / static_cast<float>(pixels);
+    for (std::size_t first = 0; first < x.codes.size(); first += pixels) {
+      std::int64_t sum = 0;
+      for (std::size_t p = 0; p < pixels; ++p) sum += x.codes[first + p] - params.zero_point;
+      y.codes.push_back(format::quantize(static_cast<float>(sum) * step, params_of(node.output), format::kUint8Range));
     }
   }
 
