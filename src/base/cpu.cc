@@ -16,8 +16,8 @@
 namespace pare {
 namespace {
 
-constexpr std::array kAllIsas = {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni, Isa::kAvx512Vbmi, Isa::kNeonDotprod,
-                                 Isa::kNeonI8mm};
+constexpr std::array kAllIsas = {Isa::kScalar,     Isa::kAvx2,        Isa::kAvx512Vnni,
+                                 Isa::kAvx512Vbmi, Isa::kNeonDotprod, Isa::kNeonI8mm};
 
 // False in a sandbox that hides what cpuinfo reads; then the scalar code is all that is safe.
 bool cpuinfo_ready() {
@@ -100,6 +100,18 @@ Isa chosen_isa() {
   }
   throw Error(ErrorCategory::kInvalidArgument, str_cat("no instruction set is called '", wanted, "'"), "PARE_ISA",
               did_you_mean(wanted, names));
+}
+
+CpuVendor cpu_vendor() {
+  if (!cpuinfo_ready() || cpuinfo_get_cores_count() == 0) return CpuVendor::kOther;
+  switch (cpuinfo_get_core(0)->vendor) {
+    case cpuinfo_vendor_amd:
+      return CpuVendor::kAmd;
+    case cpuinfo_vendor_intel:
+      return CpuVendor::kIntel;
+    default:
+      return CpuVendor::kOther;
+  }
 }
 
 std::string cpu_name() {

@@ -17,7 +17,9 @@ int lowest_version(const Graph& graph) {
   const bool is_second = std::any_of(graph.nodes.begin(), graph.nodes.end(), [](const Node& node) {
     return node.op_type == "QLinearAdd" || node.op_type == "QLinearGlobalAveragePool";
   });
-  return is_second ? 2 : 1;
+  const bool has_vnm = std::any_of(graph.initializers.begin(), graph.initializers.end(),
+                                   [](const auto& entry) { return entry.second.encoding == Encoding::kVnm; });
+  return is_second || has_vnm ? 2 : 1;
 }
 
 bool has_storable_shape(const Initializer& item) {

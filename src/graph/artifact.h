@@ -38,7 +38,7 @@ struct Artifact {
   std::map<std::string, std::string> provenance;  // recipe name, pare version, accuracy at conversion; free text
 };
 
-// The newest version that is read. A file is written in the lowest version that has all of its operators.
+// The newest version that is read. A file is written in the lowest version that has all of its operators and encodings.
 inline constexpr int kArtifactFormatVersion = 2;
 
 // What a graph's weights keep: pattern as stored, zeros counted, in graph order, no notes.

@@ -18,7 +18,7 @@ inline constexpr const char* kFormatKey = "format";
 inline constexpr const char* kVersionKey = "format_version";
 inline constexpr const char* kDescriptionKey = "pare";
 
-// The format version in which this graph's operators came in.
+// The format version in which this graph's operators and encodings came in.
 [[nodiscard]] int lowest_version(const Graph& graph);
 
 // The JSON text of an artifact, and the checksums it states.

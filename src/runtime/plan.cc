@@ -10,6 +10,7 @@
 #include "pare/base/strings.h"
 #include "pare/format/affine.h"
 #include "pare/graph/weights.h"
+#include "pare/runtime/format_choice.h"
 #include "pare/runtime/operators_elementwise.h"
 
 namespace pare::runtime {
@@ -149,21 +150,22 @@ class Planner {
     return epilogue;
   }
 
-  // Weights as a packing routine reads them; `grouped` keeps dense codes in group order alive.
+  // Weights as the packing routine of a format reads them; `grouped` keeps dense codes in group order alive.
   [[nodiscard]] static kernels::CanonicalWeights canonical(const graph::Initializer& weight,
+                                                           kernels::WeightFormat format,
                                                            std::vector<std::int8_t>& grouped) {
     const format::TwoFourLayout layout = graph::two_four_layout(weight.shape);
     kernels::CanonicalWeights canonical;
     canonical.n = layout.rows;
     canonical.segments = layout.segments;
     canonical.segment_elems = layout.segment_elems;
-    canonical.vnm = weight.vnm;
-    if (weight.encoding != graph::Encoding::kDense) {
+    if (format == kernels::WeightFormat::kDense) {
+      grouped = graph::codes_in_group_order(weight);
+      canonical.values = grouped.data();
+    } else {
+      canonical.vnm = weight.vnm;
       canonical.values = weight.data.as<std::int8_t>().data();
       canonical.indices = weight.indices.as<std::uint8_t>().data();
-    } else {
-      grouped = graph::to_group_order(weight.data.as<std::int8_t>(), weight.shape);
-      canonical.values = grouped.data();
     }
     return canonical;
   }
@@ -172,7 +174,7 @@ class Planner {
   [[nodiscard]] PackedLayer pack(const graph::Node& node, const Kernel& kernel, PlannedLayer& layer) const {
     const graph::Initializer& weight = graph_.initializers.at(node.inputs[1]);
     std::vector<std::int8_t> grouped;
-    const kernels::CanonicalWeights weights = canonical(weight, grouped);
+    const kernels::CanonicalWeights weights = canonical(weight, kernel.format, grouped);
     PackedLayer packed;
     packed.weights = AlignedBytes(kernel.packed_bytes(weights));
     kernel.pack(weights, packed.weights.data());
@@ -185,12 +187,21 @@ class Planner {
       packed.multiplier.push_back(to_float ? scale
                                            : format::requantize_multiplier(scale, params_of(node.output).scale));
     }
-    describe_weight(node, kernel.name, kernel.note, packed.weights.size(), layer);
+    describe_weight(node, kernel.name, packed.weights.size(), layer);
+    if (kernel.format != kernels::WeightFormat::kDense && !kernel.uses_zeros(weights)) {
+      const std::string reason = *kernel.note != '\0' ? kernel.note : "no kernel for this pattern at this shape";
+      add_note(str_cat("stored ", weight.pattern(), ", expanded to dense when loaded: ", reason), layer);
+    }
     return packed;
   }
 
-  void describe_weight(const graph::Node& node, const char* kernel, const std::string& kernel_note,
-                       std::size_t packed_bytes, PlannedLayer& layer) const {
+  static void add_note(const std::string& note, PlannedLayer& layer) {
+    if (note.empty()) return;
+    layer.note += layer.note.empty() ? note : "; " + note;
+  }
+
+  void describe_weight(const graph::Node& node, const char* kernel, std::size_t packed_bytes,
+                       PlannedLayer& layer) const {
     const graph::Initializer& weight = graph_.initializers.at(node.inputs[1]);
     layer.kernel = kernel;
     layer.pattern = weight.pattern();
@@ -198,12 +209,19 @@ class Planner {
     const Shape& out = layer.output_shape;
     const std::int64_t pixels = out.size() == 3 ? out[1] * out[2] : 1;
     layer.macs = element_count(weight.shape) * pixels;
-    layer.note = kernel_note;
     for (const graph::LayerPromise& promise : artifact_.promises) {
       if (promise.weight != node.inputs[1]) continue;
       layer.pattern = promise.pattern;
-      if (!promise.note.empty()) layer.note = layer.note.empty() ? promise.note : promise.note + "; " + layer.note;
+      add_note(promise.note, layer);
     }
+  }
+
+  // The form in which a layer runs; why it is not the stored one goes into the layer's note.
+  [[nodiscard]] kernels::WeightFormat choose(const graph::Initializer& weight, const LayerWork& work,
+                                             PlannedLayer& layer) const {
+    const FormatChoice choice = choose_format(work, format_of(weight), weight.vnm, isa_, cpu_vendor());
+    add_note(choice.note, layer);
+    return choice.format;
   }
 
   [[nodiscard]] static kernels::WeightFormat format_of(const graph::Initializer& weight) {
@@ -223,7 +241,9 @@ class Planner {
     const PlannedValue& output = values_.at(node.output);
     const graph::Initializer& weight = graph_.initializers.at(node.inputs[1]);
     const graph::Window window = graph::window_of(graph_, node);
-    const kernels::QConvKernel& kernel = kernels::find_qconv_kernel(format_of(weight), isa_);
+    const LayerWork work{output.shape[1] * output.shape[2], weight.shape[0],
+                         element_count(weight.shape) / weight.shape[0]};
+    const kernels::QConvKernel& kernel = kernels::find_qconv_kernel(choose(weight, work, layer), isa_);
     kernels::QConvArgs args;
     args.shape = {.in_h = input.shape[1],
                   .in_w = input.shape[2],
@@ -248,7 +268,8 @@ class Planner {
     const PlannedValue& input = values_.at(node.inputs[0]);
     const PlannedValue& output = values_.at(node.output);
     const graph::Initializer& weight = graph_.initializers.at(node.inputs[1]);
-    const kernels::QGemmKernel& kernel = kernels::find_qgemm_kernel(format_of(weight), isa_);
+    const kernels::QGemmKernel& kernel =
+        kernels::find_qgemm_kernel(choose(weight, {1, output.elems, input.elems}, layer), isa_);
     kernels::QGemmArgs args;
     args.a_stride_bytes = input.elems;
     args.a_zero_point = params_of(node.inputs[0]).zero_point;

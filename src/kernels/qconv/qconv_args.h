@@ -34,6 +34,7 @@ void qconv_run_s16(const QConvArgs& args, std::int64_t row_begin, std::int64_t r
 
 // Of tile/tile.h's packings, which args.packed must point to.
 std::size_t qconv_tile_scratch(const QConvArgs& args);
+void qconv_run_avx2(const QConvArgs& args, std::int64_t row_begin, std::int64_t row_end, void* scratch);
 void qconv_run_avx512vnni(const QConvArgs& args, std::int64_t row_begin, std::int64_t row_end, void* scratch);
 void qconv_run_avx512vbmi(const QConvArgs& args, std::int64_t row_begin, std::int64_t row_end, void* scratch);
 

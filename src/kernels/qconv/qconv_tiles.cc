@@ -269,6 +269,10 @@ std::size_t qconv_tile_scratch(const QConvArgs& args) {
 }
 
 #if defined(__x86_64__)
+void qconv_run_avx2(const QConvArgs& args, std::int64_t row_begin, std::int64_t row_end, void* scratch) {
+  run(kTilesAvx2, args, row_begin, row_end, scratch);
+}
+
 void qconv_run_avx512vnni(const QConvArgs& args, std::int64_t row_begin, std::int64_t row_end, void* scratch) {
   run(kTilesAvx512Vnni, args, row_begin, row_end, scratch);
 }

@@ -30,6 +30,8 @@ void qgemm_run_s16(const QGemmArgs& args, std::int64_t m_begin, std::int64_t m_e
 
 // Of tile/tile.h's packings, which args.packed must point to.
 std::size_t qgemm_tile_scratch(const QGemmArgs& args);
+void qgemm_run_avx2(const QGemmArgs& args, std::int64_t m_begin, std::int64_t m_end, std::int64_t n_begin,
+                    std::int64_t n_end, void* scratch);
 void qgemm_run_avx512vnni(const QGemmArgs& args, std::int64_t m_begin, std::int64_t m_end, std::int64_t n_begin,
                           std::int64_t n_end, void* scratch);
 void qgemm_run_avx512vbmi(const QGemmArgs& args, std::int64_t m_begin, std::int64_t m_end, std::int64_t n_begin,

@@ -45,6 +45,7 @@ std::size_t qgemm_tile_scratch(const QGemmArgs& args) { return panel_scratch_byt
     run(tiles, args, m_begin, m_end, n_begin, n_end, scratch);                                                \
   }
 #if defined(__x86_64__)
+PARE_QGEMM_TILES(avx2, kTilesAvx2)
 PARE_QGEMM_TILES(avx512vnni, kTilesAvx512Vnni)
 PARE_QGEMM_TILES(avx512vbmi, kTilesAvx512Vbmi)
 #endif

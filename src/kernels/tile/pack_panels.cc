@@ -37,10 +37,17 @@ void for_columns(const Panel& panel, const Body& body) {
   }
 }
 
-std::int32_t sum_of(const std::int8_t* values, std::int64_t count) {
+// Adds weights of one lane to the panel's sums.
+void add_sums(const Panel& panel, std::int64_t tap, std::int64_t vector, std::int64_t lane, const std::int8_t* values,
+              std::int64_t count) {
+  std::int32_t* to = panel.sums() + (tap * panel.vectors + vector) * kLanes + lane;
   std::int32_t sum = 0;
   for (std::int64_t i = 0; i < count; ++i) sum += values[i];
-  return sum;
+  *to += sum;
+  if (!panel.layout.negative_sums) return;
+  std::int32_t negative = 0;
+  for (std::int64_t i = 0; i < count; ++i) negative -= values[i] < 0 ? values[i] : 0;
+  to[panel.layout.taps * panel.vectors * kLanes] += negative;
 }
 
 // From [n][row_elems] codes. Short pieces of every column in turn, so that the lines that are written stay in the
@@ -55,7 +62,7 @@ void pack_dense(const Panel& panel, const std::int8_t* codes, std::int64_t row_e
       for_columns(panel, [&](std::int64_t row, std::int64_t vector, std::int64_t lane) {
         const std::int8_t* from = codes + row * row_elems + tap * c + begin;
         std::int8_t* to = panel.values(tap) + begin / 4 * step + 64 * vector + 4 * lane;
-        panel.sums()[tap * kLanes * panel.vectors + kLanes * vector + lane] += sum_of(from, end - begin);
+        add_sums(panel, tap, vector, lane, from, end - begin);
         std::int64_t k = begin;
         for (; k + 4 <= end; k += 4, from += 4, to += step) std::memcpy(to, from, 4);
         if (k < end) std::memcpy(to, from, static_cast<std::size_t>(end - k));
@@ -73,7 +80,7 @@ void pack_two_four(const Panel& panel, const CanonicalWeights& weights) {
       const std::int64_t first = tap * groups;
       const std::int8_t* kept = weights.values + 2 * (row * row_groups + first);
       const std::uint8_t* nibbles = weights.indices + row * ((row_groups + 1) / 2);
-      panel.sums()[tap * kLanes * panel.vectors + kLanes * vector + lane] = sum_of(kept, 2 * groups);
+      add_sums(panel, tap, vector, lane, kept, 2 * groups);
       for (std::int64_t g = 0; g < groups; ++g) {
         // Step s of a block covers two groups: bytes 0 and 1 of a lane, and bytes 2 and 3.
         std::int8_t* block = panel.values(tap) + g / 8 * block_bytes;
@@ -103,7 +110,7 @@ void pack_vnm(const Panel& panel, const CanonicalWeights& weights) {
     }
     for_columns(panel, [&](std::int64_t row, std::int64_t vector, std::int64_t lane) {
       const std::int8_t* kept = weights.values + (row * layout.taps + tap) * row_kept;
-      panel.sums()[tap * kLanes * panel.vectors + kLanes * vector + lane] = sum_of(kept, row_kept);
+      add_sums(panel, tap, vector, lane, kept, row_kept);
       std::int8_t* to = panel.values(tap) + 64 * vector + 4 * lane;
       for (std::int64_t i = 0; i < row_kept; ++i) to[i / 4 * 64 * panel.vectors + i % 4] = kept[i];
     });
@@ -116,13 +123,11 @@ void pack_expanded(const Panel& panel, const CanonicalWeights& weights, WeightFo
   for (std::int64_t tap = 0; tap < panel.layout.taps; ++tap) {
     for_columns(panel, [&](std::int64_t row, std::int64_t vector, std::int64_t lane) {
       std::int8_t* to = panel.values(tap) + 64 * vector + 4 * lane;
-      std::int32_t sum = 0;
       for (std::int64_t i = 0; i < c; ++i) {
-        const std::int32_t code = weight_at(weights, stored, row, tap * c + i);
-        to[i / 4 * 64 * panel.vectors + i % 4] = static_cast<std::int8_t>(code);
-        sum += code;
+        const auto code = static_cast<std::int8_t>(weight_at(weights, stored, row, tap * c + i));
+        to[i / 4 * 64 * panel.vectors + i % 4] = code;
+        add_sums(panel, tap, vector, lane, &code, 1);
       }
-      panel.sums()[tap * kLanes * panel.vectors + kLanes * vector + lane] = sum;
     });
   }
 }
@@ -151,11 +156,23 @@ PanelLayout panel_layout(const CanonicalWeights& weights, WeightFormat format) {
   return layout;
 }
 
+namespace {
+
+std::size_t packed_bytes(const PanelLayout& layout, std::int64_t n) {
+  return static_cast<std::size_t>(kPackedHeaderBytes + layout.bytes(n));
+}
+
+PanelLayout signed_layout(const CanonicalWeights& weights, WeightFormat format) {
+  PanelLayout layout = panel_layout(weights, format);
+  layout.negative_sums = true;
+  return layout;
+}
+
 template <WeightFormat kFormat>
-void pack_panels(const CanonicalWeights& weights, void* packed) {
+void pack(const CanonicalWeights& weights, const PanelLayout& of, void* packed) {
   static_assert(sizeof(PanelLayout) <= kPackedHeaderBytes);
-  std::memset(packed, 0, packed_panels_bytes<kFormat>(weights));
-  const PanelLayout& layout = *new (packed) PanelLayout(panel_layout(weights, kFormat));
+  std::memset(packed, 0, packed_bytes(of, weights.n));
+  const PanelLayout& layout = *new (packed) PanelLayout(of);
   std::uint8_t* begin = static_cast<std::uint8_t*>(packed) + kPackedHeaderBytes;
   for (std::int64_t first = 0; first < weights.n; first += kPanelColumns) {
     const std::int64_t left = weights.n - first;
@@ -174,8 +191,35 @@ void pack_panels(const CanonicalWeights& weights, void* packed) {
   }
 }
 
-template void pack_panels<WeightFormat::kDense>(const CanonicalWeights& weights, void* packed);
-template void pack_panels<WeightFormat::kTwoFour>(const CanonicalWeights& weights, void* packed);
-template void pack_panels<WeightFormat::kVnm>(const CanonicalWeights& weights, void* packed);
+}  // namespace
+
+template <WeightFormat kFormat>
+std::size_t packed_panels_bytes(const CanonicalWeights& weights) {
+  return packed_bytes(panel_layout(weights, kFormat), weights.n);
+}
+
+template <WeightFormat kFormat>
+void pack_panels(const CanonicalWeights& weights, void* packed) {
+  pack<kFormat>(weights, panel_layout(weights, kFormat), packed);
+}
+
+template <WeightFormat kFormat>
+std::size_t packed_signed_panels_bytes(const CanonicalWeights& weights) {
+  return packed_bytes(signed_layout(weights, kFormat), weights.n);
+}
+
+template <WeightFormat kFormat>
+void pack_signed_panels(const CanonicalWeights& weights, void* packed) {
+  pack<kFormat>(weights, signed_layout(weights, kFormat), packed);
+}
+
+#define PARE_PACKINGS(format)                                                                             \
+  template std::size_t packed_panels_bytes<WeightFormat::format>(const CanonicalWeights& weights);        \
+  template void pack_panels<WeightFormat::format>(const CanonicalWeights& weights, void* packed);         \
+  template std::size_t packed_signed_panels_bytes<WeightFormat::format>(const CanonicalWeights& weights); \
+  template void pack_signed_panels<WeightFormat::format>(const CanonicalWeights& weights, void* packed);
+PARE_PACKINGS(kDense)
+PARE_PACKINGS(kTwoFour)
+PARE_PACKINGS(kVnm)
 
 }  // namespace pare::kernels

@@ -85,6 +85,7 @@ class Gather {
     args.gathered_stride = stride_;
     args.next_gathered = next_;
     args.next_rows = same ? next.rows : tile.rows;
+    args.next_row_count = same ? next.row_count : 1;
     args.next_indices = indices(same ? next_panel : panel, tile.tap_begin);
     tiles_.vnm(tile.row_count, panel.vectors, layout_.vnm)(args);
     if (!same) apart(args, next_panel, next, next_);
@@ -101,6 +102,7 @@ class Gather {
   void apart(TileArgs& args, const Panel& panel, const PanelTile& tile, std::uint8_t* to) const {
     args.taps = tile.tap_end - tile.tap_begin;
     args.next_rows = tile.rows;
+    args.next_row_count = tile.row_count;
     args.next_indices = indices(panel, tile.tap_begin);
     args.next_gathered = to;
     args.gathered_stride = stride_;
@@ -154,7 +156,8 @@ void run_panels(const PanelRun& run, const PanelTile* tiles, std::int64_t count,
       if (tile.tap_begin != tap_begin || tile.tap_end != tap_end) {
         tap_begin = tile.tap_begin;
         tap_end = tile.tap_end;
-        run.tiles->prepare({run.epilogue, n, panel.columns, reinterpret_cast<const std::int32_t*>(panel.begin),
+        const auto* sums = reinterpret_cast<const std::int32_t*>(panel.begin);
+        run.tiles->prepare({run.epilogue, n, panel.columns, sums, sums + layout.taps * panel.vectors * kLanes,
                             tap_begin, tap_end, run.zero_point},
                            epilogue);
       }

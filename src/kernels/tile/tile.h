@@ -10,7 +10,8 @@
 // reads a row that is full of zero points.
 //
 // Panels, as pack_panels() lays them out. A panel has 1 to 4 vectors of 16 lanes; only the last has fewer than 4.
-//   sums    int32 [taps][16 * vectors]     sum of the weights of a tap, lane by lane
+//   sums    int32 [taps][16 * vectors]     sum of the weights of a tap, lane by lane; with negative_sums the same of
+//           the magnitudes of those below 0 (tile_avx2.h)
 //   then, tap by tap:
 //   dense   [ceil(c / 4)][vectors][16][4]                                 a lane's dword: 4 consecutive k
 //   2:4     [ceil(c / 32)] { [vectors][64] indices, [4][vectors][64] values }   320 bytes a vector and 32 k
@@ -58,6 +59,7 @@ struct PanelLayout {
   VnmShape vnm;
   std::int64_t taps = 1;
   std::int64_t c = 0;
+  bool negative_sums = false;
 
   [[nodiscard]] constexpr std::int64_t tap_bytes(std::int64_t vectors) const {
     switch (format) {
@@ -70,7 +72,9 @@ struct PanelLayout {
     }
     return ceil_div(c, 4) * 64 * vectors;
   }
-  [[nodiscard]] constexpr std::int64_t sums_bytes(std::int64_t vectors) const { return taps * 64 * vectors; }
+  [[nodiscard]] constexpr std::int64_t sums_bytes(std::int64_t vectors) const {
+    return taps * 64 * vectors * (negative_sums ? 2 : 1);
+  }
   [[nodiscard]] constexpr std::int64_t indices_bytes() const {
     return format == WeightFormat::kVnm ? round_up(taps * vnm.kept(c), 64) : 0;
   }
@@ -98,12 +102,20 @@ inline constexpr std::int64_t kPackedHeaderBytes = 64;
 // no multiple of 64 or n:m other than 1:2, 2:4, 1:4, 2:8, 1:8; and segments of a convolution so short that they are
 // copied together.
 [[nodiscard]] PanelLayout panel_layout(const CanonicalWeights& weights, WeightFormat format);
+// The kernels' packings.
 template <WeightFormat kFormat>
-[[nodiscard]] std::size_t packed_panels_bytes(const CanonicalWeights& weights) {
-  return static_cast<std::size_t>(kPackedHeaderBytes + panel_layout(weights, kFormat).bytes(weights.n));
+[[nodiscard]] bool panels_use_zeros(const CanonicalWeights& weights) {
+  return kFormat != WeightFormat::kDense && panel_layout(weights, kFormat).format == kFormat;
 }
 template <WeightFormat kFormat>
+[[nodiscard]] std::size_t packed_panels_bytes(const CanonicalWeights& weights);
+template <WeightFormat kFormat>
 void pack_panels(const CanonicalWeights& weights, void* packed);
+// With negative_sums.
+template <WeightFormat kFormat>
+[[nodiscard]] std::size_t packed_signed_panels_bytes(const CanonicalWeights& weights);
+template <WeightFormat kFormat>
+void pack_signed_panels(const CanonicalWeights& weights, void* packed);
 
 [[nodiscard]] inline const PanelLayout& layout_of(const void* packed) {
   return *static_cast<const PanelLayout*>(packed);
@@ -135,6 +147,7 @@ struct TileArgs {
   const std::uint8_t* gathered = nullptr;
   std::int64_t gathered_stride = 0;
   const std::uint8_t* const* next_rows = nullptr;
+  std::int64_t next_row_count = 0;  // how many of them differ: a kernel may gather no more
   const std::uint8_t* next_indices = nullptr;
   std::uint8_t* next_gathered = nullptr;
 };
@@ -149,7 +162,8 @@ struct PanelEpilogueSource {
   const Epilogue* epilogue = nullptr;
   std::int64_t first = 0;
   std::int64_t columns = 0;
-  const std::int32_t* sums = nullptr;  // the panel's
+  const std::int32_t* sums = nullptr;           // the panel's
+  const std::int32_t* negative_sums = nullptr;  // if it has them
   std::int64_t tap_begin = 0;
   std::int64_t tap_end = 0;
   std::int32_t zero_point = 0;  // of the activations
@@ -160,7 +174,7 @@ struct TileSet {
   TileKernel (*dense)(std::int64_t rows, std::int64_t vectors);
   TileKernel (*two_four)(std::int64_t rows, std::int64_t vectors, TileControl control);
   TileKernel (*vnm)(std::int64_t rows, std::int64_t vectors, VnmShape shape);
-  // Gathers what next_rows point to into next_gathered, all kTileRows rows of it.
+  // Gathers what next_rows point to into next_gathered.
   void (*gather_vnm)(const TileArgs& args, VnmShape shape);
   void (*prepare)(const PanelEpilogueSource& source, PanelEpilogue& epilogue);
 };

@@ -5,15 +5,25 @@
 
 namespace pare::kernels {
 
+[[nodiscard]] TileKernel tile_dense_avx2(std::int64_t rows, std::int64_t vectors);
+[[nodiscard]] TileKernel tile_two_four_avx2(std::int64_t rows, std::int64_t vectors, TileControl control);
+[[nodiscard]] TileKernel tile_vnm_avx2(std::int64_t rows, std::int64_t vectors, VnmShape shape);
+void gather_vnm_avx2(const TileArgs& args, VnmShape shape);
+void prepare_epilogue_avx2(const PanelEpilogueSource& source, PanelEpilogue& epilogue);
+
 [[nodiscard]] TileKernel tile_dense_avx512vnni(std::int64_t rows, std::int64_t vectors);
 [[nodiscard]] TileKernel tile_two_four_avx512vnni(std::int64_t rows, std::int64_t vectors, TileControl control);
+[[nodiscard]] TileKernel tile_vnm_avx512vnni(std::int64_t rows, std::int64_t vectors, VnmShape shape);
 [[nodiscard]] TileKernel tile_vnm_avx512vbmi(std::int64_t rows, std::int64_t vectors, VnmShape shape);
 void gather_vnm_avx512vbmi(const TileArgs& args, VnmShape shape);
 void prepare_epilogue_avx512vnni(const PanelEpilogueSource& source, PanelEpilogue& epilogue);
 
-// V:N:M needs the byte permutes of VBMI.
-inline constexpr TileSet kTilesAvx512Vnni{tile_dense_avx512vnni, tile_two_four_avx512vnni, nullptr, nullptr,
-                                          prepare_epilogue_avx512vnni};
+// Of signed panels.
+inline constexpr TileSet kTilesAvx2{tile_dense_avx2, tile_two_four_avx2, tile_vnm_avx2, gather_vnm_avx2,
+                                    prepare_epilogue_avx2};
+// The byte permutes of VBMI gather inside the product's loop.
+inline constexpr TileSet kTilesAvx512Vnni{tile_dense_avx512vnni, tile_two_four_avx512vnni, tile_vnm_avx512vnni,
+                                          gather_vnm_avx2, prepare_epilogue_avx512vnni};
 inline constexpr TileSet kTilesAvx512Vbmi{tile_dense_avx512vnni, tile_two_four_avx512vnni, tile_vnm_avx512vbmi,
                                           gather_vnm_avx512vbmi, prepare_epilogue_avx512vnni};
 
