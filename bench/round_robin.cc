@@ -4,21 +4,25 @@
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <cstring>
+#include <ctime>
 
 #include "pare/base/error.h"
 
 namespace pare::bench {
 namespace {
 
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+double now(Clock clock) {
+  timespec time{};
+  clock_gettime(clock == Clock::kThread ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
 
-double seconds_of_calls(const Contestant& contestant, std::int64_t calls) {
-  const double start = now();
+double seconds_of_calls(const Contestant& contestant, std::int64_t calls, Clock clock) {
+  const double start = now(clock);
   for (std::int64_t i = 0; i < calls; ++i) contestant.run();
-  return (now() - start) / static_cast<double>(calls);
+  return (now(clock) - start) / static_cast<double>(calls);
 }
 
 long interruptions() {
@@ -27,14 +31,14 @@ long interruptions() {
   return usage.ru_nivcsw;
 }
 
-// A visit in which another process took the core is repeated, a few times.
-double visit(const Contestant& contestant, std::int64_t calls, bool warm_call) {
+// A visit in which another process took the core is repeated, a few times: the other one has used the caches, too.
+double visit(const Contestant& contestant, std::int64_t calls, Clock clock) {
   constexpr int kMostRepeats = 5;
   double seconds = 0.0;
   for (int repeat = 0; repeat < kMostRepeats; ++repeat) {
-    if (warm_call) contestant.run();
+    contestant.run();
     const long before = interruptions();
-    seconds = seconds_of_calls(contestant, calls);
+    seconds = seconds_of_calls(contestant, calls, clock);
     if (interruptions() == before) break;
   }
   return seconds;
@@ -46,7 +50,8 @@ Times run_round_robin(const std::vector<Contestant>& contestants, const RoundRob
   std::vector<std::int64_t> calls;
   for (const Contestant& contestant : contestants) {
     contestant.run();
-    const double seconds = std::min(seconds_of_calls(contestant, 1), seconds_of_calls(contestant, 1));
+    const double seconds =
+        std::min(seconds_of_calls(contestant, 1, options.clock), seconds_of_calls(contestant, 1, options.clock));
     calls.push_back(
         std::max<std::int64_t>(1, static_cast<std::int64_t>(options.visit_seconds / std::max(seconds, 1e-9))));
   }
@@ -54,7 +59,7 @@ Times run_round_robin(const std::vector<Contestant>& contestants, const RoundRob
   for (std::size_t round = 0; round < options.rounds; ++round) {
     for (std::size_t turn = 0; turn < contestants.size(); ++turn) {
       const std::size_t index = (turn + round) % contestants.size();
-      times[index].push_back(visit(contestants[index], calls[index], options.warm_call));
+      times[index].push_back(visit(contestants[index], calls[index], options.clock));
     }
   }
   return times;

@@ -14,10 +14,14 @@ struct Contestant {
   std::function<void()> run;
 };
 
+// What a call took: the calling thread's CPU time, in which time slices of other processes do not count; or wall time,
+// for work that other threads take part in.
+enum class Clock { kThread, kWall };
+
 struct RoundRobinOptions {
   std::size_t rounds = 25;
   double visit_seconds = 0.003;  // a contestant's turn: as many calls as fit, at least one
-  bool warm_call = true;         // an untimed call at the start of a turn; false where the work shall find cold caches
+  Clock clock = Clock::kThread;
 };
 
 // Seconds of one call: times[contestant][round]. Every round visits all contestants, starting one further on each time.
