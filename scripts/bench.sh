@@ -9,6 +9,7 @@
 #
 #   PARE_BENCH_PEERS=0              leave out what needs .venv-bench (`make bench-peers-setup`)
 #   PARE_BENCH_ROUNDS=25            rounds of each comparison
+#   PARE_BENCH_CLOCK=wall           or cpu, for what is compared from Python on a machine that others use, too
 #   PARE_BENCH_PRESET=runtime-only  the build; with `kernels`, "release" has the benchmarks of training, too
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -36,9 +37,10 @@ case $what in
     exit 0
     ;;
   smoke)
-    configure_and_build kernel_table bench_network bench_report
+    configure_and_build bench_test kernel_table bench_network bench_report
     folder=$(mktemp -d)
     trap 'rm -rf "$folder"' EXIT
+    "$build/bin/bench_test" --gtest_brief=1
     "$build/bin/kernel_table" --rounds 1 --sections gemm --match 'GEMM 16x*' --out "$folder/1.json"
     "$build/bin/bench_network" export --network convnet --pattern 64:1:4 --folder "$folder/convnet"
     "$build/bin/bench_report" "$folder/results" "$folder/1.json"

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Whole networks: pare at several patterns of zeros against the int8 runtimes, taking turns in one process.
 
-usage: end_to_end.py --build build/release [--out FILE] [--networks convnet,…] [--batches 1,16] [--rounds N]
+usage: end_to_end.py --build build/release [--out FILE] [--networks convnet,…] [--batches 1,16] [--rounds N] [--clock cpu]
 """
 
 import argparse
@@ -102,7 +102,8 @@ def check_answers(files: networks.Files, library: Path, report: Report) -> bool:
     return good
 
 
-def compare(files: dict[str, networks.Files], library: Path, batch: int, rounds: int, report: Report) -> None:
+def compare(files: dict[str, networks.Files], library: Path, batch: int, options: argparse.Namespace,
+            report: Report) -> None:
     some = next(iter(files.values()))
     inputs = networks.images(some.image_shape(), batch, 3)
     # The zeros in the weights change no peer's speed (measured), so one copy of each stands for all.
@@ -113,8 +114,8 @@ def compare(files: dict[str, networks.Files], library: Path, batch: int, rounds:
     if not peers:
         report.skip(f"{some.network} batch {batch}", "no peer is installed")
         return
-    times = round_robin.race(racers, rounds)
-    fastest = min(peers, key=lambda name: sorted(times[name])[rounds // 2])
+    times = round_robin.race(racers, options.rounds, options.clock)
+    fastest = min(peers, key=lambda name: sorted(times[name])[options.rounds // 2])
     for pattern in files:
         report.add(round_robin.row(f"{pattern} {some.network}, batch {batch}", f"pare {pattern}", fastest, times,
                                    GOALS[pattern]))
@@ -122,13 +123,11 @@ def compare(files: dict[str, networks.Files], library: Path, batch: int, rounds:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--build", type=Path, required=True)
+    round_robin.add_options(parser)
     parser.add_argument("--out", type=Path, default=Path("build/bench/end_to_end.json"))
-    parser.add_argument("--models", type=Path, default=Path("build/bench/models"))
     parser.add_argument("--networks", default="convnet,small_cnn,resnet18")
     parser.add_argument("--patterns", default=",".join(GOALS))
     parser.add_argument("--batches", default="1,16")
-    parser.add_argument("--rounds", type=int, default=25)
     options = parser.parse_args()
     round_robin.pin_to_one_core()
 
@@ -151,10 +150,10 @@ def main() -> int:
             else:
                 wrong = True
         for batch in batches if files else []:
-            compare(files, library, batch, options.rounds, report)
+            compare(files, library, batch, options, report)
     report.skip("512-wide encoder at seq 128", "pare has no attention, LayerNorm and GELU yet")
     report.skip("every network against DeepSparse", "the project has ended, and setup.sh does not install it")
-    report.write(options.out, contestants.versions())
+    report.write(options.out, {**contestants.versions(), "clock of layers and networks": options.clock})
     return 1 if wrong else 0
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Single linear layers, uint8 in and uint8 out: pare's kernels against onnxruntime and OpenVINO, taking turns in one process.
 
-usage: linear_layers.py --build build/release [--out FILE] [--rounds N]
+usage: linear_layers.py --build build/release [--out FILE] [--rounds N] [--clock cpu]
 """
 
 import argparse
@@ -114,10 +114,8 @@ def make_peers(shape: tuple[int, int, int, int], folder: Path, report: Report) -
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--build", type=Path, required=True)
+    round_robin.add_options(parser)
     parser.add_argument("--out", type=Path, default=Path("build/bench/linear_layers.json"))
-    parser.add_argument("--models", type=Path, default=Path("build/bench/models"))
-    parser.add_argument("--rounds", type=int, default=25)
     options = parser.parse_args()
     options.models.mkdir(parents=True, exist_ok=True)
     round_robin.pin_to_one_core()
@@ -137,13 +135,13 @@ def main() -> int:
         if not peers:
             report.skip(f"GEMM {name}", "no peer is installed")
             continue
-        times = round_robin.race(racers, options.rounds)
+        times = round_robin.race(racers, options.rounds, options.clock)
         median = {racer: sorted(seconds)[len(seconds) // 2] for racer, seconds in times.items()}
         for pattern, at_least in goals.items():
             dense = peers if pattern == "dense" else [*peers, own["dense"]]
             report.add(round_robin.row(f"{pattern} int8 GEMM {name}, beside runtimes", own[pattern],
                                        min(dense, key=median.get), times, at_least))
-    report.write(options.out, contestants.versions())
+    report.write(options.out, {**contestants.versions(), "clock of layers and networks": options.clock})
     return int(any("WRONG RESULT" in entry["why"] for entry in report.skipped))
 
 
