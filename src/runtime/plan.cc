@@ -152,13 +152,14 @@ class Planner {
 
   // Weights as the packing routine of a format reads them; `grouped` keeps dense codes in group order alive.
   [[nodiscard]] static kernels::CanonicalWeights canonical(const graph::Initializer& weight,
-                                                           kernels::WeightFormat format,
+                                                           kernels::WeightFormat format, std::int64_t line_segments,
                                                            std::vector<std::int8_t>& grouped) {
     const format::TwoFourLayout layout = graph::two_four_layout(weight.shape);
     kernels::CanonicalWeights canonical;
     canonical.n = layout.rows;
     canonical.segments = layout.segments;
     canonical.segment_elems = layout.segment_elems;
+    canonical.line_segments = line_segments;
     if (format == kernels::WeightFormat::kDense) {
       grouped = graph::codes_in_group_order(weight);
       canonical.values = grouped.data();
@@ -171,10 +172,11 @@ class Planner {
   }
 
   template <typename Kernel>
-  [[nodiscard]] PackedLayer pack(const graph::Node& node, const Kernel& kernel, PlannedLayer& layer) const {
+  [[nodiscard]] PackedLayer pack(const graph::Node& node, const Kernel& kernel, std::int64_t line_segments,
+                                 PlannedLayer& layer) const {
     const graph::Initializer& weight = graph_.initializers.at(node.inputs[1]);
     std::vector<std::int8_t> grouped;
-    const kernels::CanonicalWeights weights = canonical(weight, kernel.format, grouped);
+    const kernels::CanonicalWeights weights = canonical(weight, kernel.format, line_segments, grouped);
     PackedLayer packed;
     packed.weights = AlignedBytes(kernel.packed_bytes(weights));
     kernel.pack(weights, packed.weights.data());
@@ -261,7 +263,9 @@ class Planner {
                   .pad_left = window.pad_left};
     args.x_zero_point = params_of(node.inputs[0]).zero_point;
     args.epilogue = epilogue_of(node);
-    return std::make_unique<QConv>(kernel, args, pack(node, kernel, layer), input.offset, output.offset);
+    return std::make_unique<QConv>(kernel, args,
+                                   pack(node, kernel, window.dilation_w == 1 ? window.kernel_w : 1, layer),
+                                   input.offset, output.offset);
   }
 
   [[nodiscard]] std::unique_ptr<Operator> gemm(const graph::Node& node, PlannedLayer& layer) {
@@ -278,7 +282,7 @@ class Planner {
     args.n = output.elems;
     args.k = input.elems;
     args.epilogue = epilogue_of(node);
-    return std::make_unique<QGemm>(kernel, args, pack(node, kernel, layer), input.offset, output.offset);
+    return std::make_unique<QGemm>(kernel, args, pack(node, kernel, 1, layer), input.offset, output.offset);
   }
 
   [[nodiscard]] std::unique_ptr<Operator> max_pool(const graph::Node& node, PlannedLayer& layer) {
