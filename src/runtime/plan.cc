@@ -100,7 +100,7 @@ class Planner {
 
   [[nodiscard]] std::unique_ptr<Operator> make_operator(const graph::Node& node, PlannedLayer& layer) {
     if (node.op_type == "QuantizeLinear") return quantize_input(node, layer);
-    if (node.op_type == "QLinearConv") return conv(node, layer);
+    if (node.op_type == "QLinearConv") return node.is_depthwise() ? depthwise(node, layer) : conv(node, layer);
     if (node.op_type == "QGemm") return gemm(node, layer);
     if (node.op_type == "MaxPool") return max_pool(node, layer);
     if (node.op_type == "Flatten") return flatten(node, layer);
@@ -266,6 +266,53 @@ class Planner {
     return std::make_unique<QConv>(kernel, args,
                                    pack(node, kernel, window.dilation_w == 1 ? window.kernel_w : 1, layer),
                                    input.offset, output.offset);
+  }
+
+  [[nodiscard]] std::unique_ptr<Operator> depthwise(const graph::Node& node, PlannedLayer& layer) {
+    const PlannedValue& input = values_.at(node.inputs[0]);
+    const PlannedValue& output = values_.at(node.output);
+    const graph::Initializer& weight = graph_.initializers.at(node.inputs[1]);
+    const graph::Window window = graph::window_of(graph_, node);
+    const kernels::DepthwiseKernel& kernel = kernels::find_depthwise_kernel(isa_);
+    const kernels::Epilogue epilogue = epilogue_of(node);
+    const format::AffineParams input_params = params_of(node.inputs[0]);
+    const format::AffineParams output_params = params_of(node.output);
+    std::vector<float> multipliers;
+    for (const float weight_scale : weight.quantization->scales) {
+      multipliers.push_back(format::requantize_multiplier(format::accumulator_scale(input_params.scale, weight_scale),
+                                                          output_params.scale));
+    }
+    // One channel a segment: group order is [channels][taps], whatever the encoding.
+    const std::vector<std::int8_t> codes = graph::codes_in_group_order(weight);
+    const kernels::DepthwiseWeights weights{
+        .channels = input.shape[0],
+        .kernel_h = window.kernel_h,
+        .kernel_w = window.kernel_w,
+        .values = codes.data(),
+        .bias = graph_.initializers.at(node.inputs[2]).data.as<std::int32_t>().data(),
+        .multiplier = multipliers.data(),
+        .x_zero_point = input_params.zero_point};
+    AlignedBytes packed(kernel.packed_bytes(weights));
+    kernel.pack(weights, packed.data());
+    kernels::DepthwiseArgs args;
+    args.in_h = input.shape[1];
+    args.in_w = input.shape[2];
+    args.channels = input.shape[0];
+    args.out_h = output.shape[1];
+    args.out_w = output.shape[2];
+    args.kernel_h = window.kernel_h;
+    args.kernel_w = window.kernel_w;
+    args.stride_h = window.stride_h;
+    args.stride_w = window.stride_w;
+    args.dilation_h = window.dilation_h;
+    args.dilation_w = window.dilation_w;
+    args.pad_top = window.pad_top;
+    args.pad_left = window.pad_left;
+    args.x_zero_point = input_params.zero_point;
+    args.y_zero_point = epilogue.zero_point;
+    args.qmin = epilogue.qmin;
+    describe_weight(node, kernel.name, kernel.note, packed.size(), layer);
+    return std::make_unique<Depthwise>(kernel, args, std::move(packed), input.offset, output.offset);
   }
 
   [[nodiscard]] std::unique_ptr<Operator> gemm(const graph::Node& node, PlannedLayer& layer) {
