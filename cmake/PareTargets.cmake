@@ -115,7 +115,8 @@ function(pare_test name)
   gtest_discover_tests(${name} DISCOVERY_TIMEOUT 300 PROPERTIES TIMEOUT 900)
 endfunction()
 
-# pare_bench(<name> SOURCES … DEPENDS …): one Google Benchmark program; run by hand or by `make bench`, never by ctest.
+# pare_bench(<name> SOURCES … DEPENDS …): one Google Benchmark program; run by hand or by `make bench-kernels`, never by
+# ctest. The target pare_benches builds all of them.
 function(pare_bench name)
   if(NOT PARE_BUILD_BENCH)
     return()
@@ -123,6 +124,10 @@ function(pare_bench name)
   cmake_parse_arguments(ARG "TORCH" "" "SOURCES;DEPENDS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ${ARG_DEPENDS} benchmark::benchmark)
+  if(NOT TARGET pare_benches)
+    add_custom_target(pare_benches)
+  endif()
+  add_dependencies(pare_benches ${name})
   pare_set_warnings(${name})
   if(ARG_TORCH)
     pare_use_torch(${name})

@@ -311,7 +311,8 @@ class Planner {
     args.x_zero_point = input_params.zero_point;
     args.y_zero_point = epilogue.zero_point;
     args.qmin = epilogue.qmin;
-    describe_weight(node, kernel.name, kernel.note, packed.size(), layer);
+    describe_weight(node, kernel.name, packed.size(), layer);
+    add_note(kernel.note, layer);
     return std::make_unique<Depthwise>(kernel, args, std::move(packed), input.offset, output.offset);
   }
 
