@@ -15,7 +15,7 @@ namespace internal {
 
 int lowest_version(const Graph& graph) {
   const bool is_second = std::any_of(graph.nodes.begin(), graph.nodes.end(), [](const Node& node) {
-    return node.op_type == "QLinearAdd" || node.op_type == "QLinearGlobalAveragePool";
+    return node.op_type == "QLinearAdd" || node.op_type == "QLinearGlobalAveragePool" || node.is_depthwise();
   });
   const bool has_vnm = std::any_of(graph.initializers.begin(), graph.initializers.end(),
                                    [](const auto& entry) { return entry.second.encoding == Encoding::kVnm; });

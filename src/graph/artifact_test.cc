@@ -53,6 +53,7 @@ std::vector<Artifact> artifacts_of(std::uint64_t seed) {
     artifacts.push_back(testing::small_artifact(seed, two_four));
     artifacts.push_back(testing::odd_artifact(seed, two_four));
     artifacts.push_back(testing::residual_artifact(seed, two_four));
+    artifacts.push_back(testing::depthwise_artifact(seed, two_four));
     artifacts.push_back(testing::mlp_artifact(seed, two_four));
   }
   return artifacts;

@@ -70,6 +70,10 @@ std::vector<std::int64_t> Node::ints_attribute(const std::string& key, std::vect
   return attribute<std::vector<std::int64_t>>(*this, key, std::move(fallback), "a list of integers");
 }
 
+bool Node::is_depthwise() const {
+  return (op_type == "Conv" || op_type == "QLinearConv") && int_attribute("group", 1) != 1;
+}
+
 bool Node::has_weight() const {
   return op_type == "Conv" || op_type == "Gemm" || op_type == "QLinearConv" || op_type == "QGemm";
 }

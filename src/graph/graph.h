@@ -11,7 +11,8 @@
 //
 // What each operator takes (attributes have ONNX's meaning and defaults; one that is not listed is refused):
 //   Conv, QLinearConv   x [batch, I, h, w], weight [O, I, kh, kw], bias [O]; strides, pads, dilations, kernel_shape,
-//                       group (1 only); QLinearConv: fused_activation
+//                       group (1, or I = O for a depthwise one, whose weight is [O, 1, kh, kw]); QLinearConv:
+//                       fused_activation
 //   Gemm, QGemm         x [batch, k], weight [n, k], bias [n]; transB = 1 (must be there), transA = 0, alpha = beta =
 //   1;
 //                       QGemm: fused_activation
@@ -131,6 +132,8 @@ struct Node {
   [[nodiscard]] std::string string_attribute(const std::string& key, const std::string& fallback) const;
   [[nodiscard]] std::vector<std::int64_t> ints_attribute(const std::string& key,
                                                          std::vector<std::int64_t> fallback) const;
+  // Conv and QLinearConv: each channel has a filter of its own (more than one group).
+  [[nodiscard]] bool is_depthwise() const;
   // Conv, Gemm, QLinearConv, QGemm: inputs[1] is a weight.
   [[nodiscard]] bool has_weight() const;
 };

@@ -124,8 +124,15 @@ Value infer_conv(const Graph& graph, const Node& node) {
   const bool integer = is_integer_operator(node.op_type);
   require_rank(graph, node, 4);
   const Shape& x = input_value(graph, node).shape;
-  const Initializer& weight =
-      require_initializer(graph, node, 1, integer ? DType::kS8 : DType::kF32, {-1, x[1], -1, -1});
+  const std::int64_t groups = node.int_attribute("group", 1);
+  if (groups != 1 && groups != x[1]) {
+    fail(graph, node, kPromiseStructure, str_cat("group ", groups, " is neither 1 nor its ", x[1], " input channels"),
+         ErrorCategory::kUnsupported, "pare has dense and depthwise convolutions");
+  }
+  // Of a depthwise one, each channel has a filter of its own.
+  const bool depthwise = groups != 1;
+  const Shape expected = depthwise ? Shape{groups, 1, -1, -1} : Shape{-1, x[1], -1, -1};
+  const Initializer& weight = require_initializer(graph, node, 1, integer ? DType::kS8 : DType::kF32, expected);
   if (node.inputs.size() > 2) {
     (void)require_initializer(graph, node, 2, integer ? DType::kS32 : DType::kF32, {weight.shape[0]});
   }
@@ -233,7 +240,7 @@ Value infer_global_average_pool(const Graph& graph, const Node& node) {
   return quantized(graph, node, std::move(shape));
 }
 
-constexpr AttributeRule kGroup{.name = "group", .type = AttributeType::kInt, .only = 1};
+constexpr AttributeRule kGroup{.name = "group", .type = AttributeType::kInt};
 constexpr AttributeRule kConvAttributes[] = {{.name = "strides", .type = AttributeType::kInts},
                                              {.name = "pads", .type = AttributeType::kInts},
                                              {.name = "dilations", .type = AttributeType::kInts},

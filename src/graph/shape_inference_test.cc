@@ -112,6 +112,15 @@ TEST(ShapeInference, ConvolutionsFollowOnnx) {
   EXPECT_EQ(window.pad_right, 4);
 }
 
+TEST(ShapeInference, DepthwiseConvolutionsKeepTheirChannels) {
+  Graph graph = one_conv({6, 8, 9}, {6, 1, 3, 3}, {{"group", std::int64_t{6}}, {"strides", ints({2, 1})}});
+  infer_shapes(graph);
+  EXPECT_EQ(graph.values.at("out").shape, (Shape{kBatch, 6, 3, 7}));
+  EXPECT_TRUE(graph.nodes[0].is_depthwise());
+  graph = one_conv({6, 8, 9}, {12, 1, 3, 3}, {{"group", std::int64_t{6}}});
+  EXPECT_THROW(infer_shapes(graph), Error) << "two filters a channel";
+}
+
 TEST(ShapeInference, RefusesOutputsAndKernelsOfAbsurdSize) {
   Graph graph = one_conv({1, 2048, 2048}, {16, 1, 1, 1}, {});
   EXPECT_NO_THROW(infer_shapes(graph));
@@ -165,7 +174,10 @@ TEST(ShapeInference, NamesTheNodeOfAFloatGraphThatIsWrong) {
         "does not fit"},
        {"kernel_shape unlike the weight's", "conv1", kCorrupt, attribute("conv1", "kernel_shape", ints({3, 5})),
         "contradicts the weight"},
-       {"groups", "conv2", kUnsupported, attribute("conv2", "group", std::int64_t{2})},
+       {"groups", "conv2", kUnsupported, attribute("conv2", "group", std::int64_t{2}), "neither 1 nor"},
+       {"no groups", "conv2", kUnsupported, attribute("conv2", "group", std::int64_t{0})},
+       {"a dense weight in groups", "conv2", kCorrupt, attribute("conv2", "group", std::int64_t{32}),
+        "must have [32, 1, any, any]"},
        {"pool without kernel", "pool1", kCorrupt,
         [](Graph& g) { node_named(g, "pool1").attributes.erase("kernel_shape"); }},
        {"pool that sees padding only", "pool1", kCorrupt, attribute("pool1", "pads", ints({0, 0, 2, 0})),
@@ -279,8 +291,9 @@ TEST(ShapeInference, AcceptsEveryRandomIntegerGraph) {
   for (std::uint64_t seed = 0; seed < 10; ++seed) {
     for (const bool two_four : {false, true}) {
       SCOPED_TRACE(str_cat("seed ", seed, two_four ? " 2:4" : " dense"));
-      for (const auto& options : {testing::small_options(two_four), testing::odd_options(two_four),
-                                  testing::mlp_options(two_four), testing::residual_options(two_four)}) {
+      for (const auto& options :
+           {testing::small_options(two_four), testing::odd_options(two_four), testing::mlp_options(two_four),
+            testing::residual_options(two_four), testing::depthwise_options(two_four)}) {
         const Graph graph = testing::random_integer_graph(seed, options);
         EXPECT_TRUE(is_integer_graph(graph));
         EXPECT_EQ(graph.values.at("logits").dtype, DType::kF32);
@@ -450,7 +463,8 @@ TEST(ShapeInference, NamesTheNodeOfAnIntegerGraphWhoseSumIsWrong) {
           }
         },
         "more than float32 holds"},
-       {"a sum with an image", "add2", kCorrupt, [](Graph& g) { node_named(g, "add2").inputs[1] = "input"; }},
+       {"a sum with an image", "add2", kCorrupt, [](Graph& g) { node_named(g, "add2").inputs[1] = "input"; },
+        "'input' is F32 and must be U8"},
        {"unknown activation", "add2", kUnsupported, attribute("add2", "fused_activation", std::string("Gelu"))}});
 }
 

@@ -5,11 +5,15 @@
 #include <cstdint>
 #include <cstdio>
 #include <map>
+#include <memory>
+#include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "pare/base/rng.h"
 #include "pare/kernels/add/add.h"
+#include "pare/kernels/depthwise/depthwise.h"
 #include "pare/kernels/pool/global_average_pool.h"
 #include "pare/kernels/pool/max_pool.h"
 #include "pare/kernels/quantize/quantize.h"
@@ -18,6 +22,10 @@
 
 namespace pare::kernels {
 namespace {
+
+struct alignas(64) Line {
+  std::uint8_t bytes[64];
+};
 
 void fill(std::uint8_t* codes, std::int64_t count) {
   Rng rng(1);
@@ -50,7 +58,7 @@ class Reporter : public benchmark::ConsoleReporter {
       const std::string& name = run.run_name.function_name;
       const std::size_t slash = name.find('/');
       double& best = times_[name.substr(0, slash)][name.substr(slash + 1)];
-      const double time = run.GetAdjustedRealTime();
+      const double time = run.GetAdjustedCPUTime();  // one thread, on a machine that others may use
       best = best == 0.0 || time < best ? time : best;
     }
   }
@@ -69,6 +77,30 @@ class Reporter : public benchmark::ConsoleReporter {
  private:
   std::map<std::string, std::map<std::string, double>> times_;
 };
+
+// 3 x 3, padding 1, on extent x extent pixels.
+void register_depthwise(std::int64_t extent, std::int64_t channels, std::int64_t stride, const std::uint8_t* x,
+                        std::uint8_t* y) {
+  const std::int64_t out = (extent - 1) / stride + 1;
+  std::vector<std::uint8_t> codes(static_cast<std::size_t>(9 * channels));
+  fill(codes.data(), 9 * channels);
+  const std::vector<std::int8_t> values(codes.begin(), codes.end());
+  const std::vector<std::int32_t> bias(static_cast<std::size_t>(channels), 100);
+  const std::vector<float> multiplier(bias.size(), 0.004F);
+  const DepthwiseWeights weights{channels, 3, 3, values.data(), bias.data(), multiplier.data(), 117};
+  const std::string shape =
+      "depthwise 3x3 s" + std::to_string(stride) + " " + std::to_string(extent) + "^2x" + std::to_string(channels);
+  for (const DepthwiseKernel& kernel : depthwise_kernels()) {
+    const std::shared_ptr<Line[]> packed(new Line[(kernel.packed_bytes(weights) + 63) / 64]);
+    kernel.pack(weights, packed.get());
+    register_rows(shape, std::span<const DepthwiseKernel>(&kernel, 1), (extent * extent + out * out) * channels,
+                  [=](const DepthwiseKernel& row) {
+                    const DepthwiseArgs args{extent, extent, channels, out, out,          3,   3, stride, stride, 1, 1,
+                                             1,      1,      x,        y,   packed.get(), 117, 9, 9};
+                    row.run(args, 0, out);
+                  });
+  }
+}
 
 void register_all() {
   // Aligned as the values of a session are.
@@ -102,6 +134,9 @@ void register_all() {
     TransposeArgs transpose{channels, pixels, x, y};
     register_rows("transpose " + std::to_string(pixels) + "x" + std::to_string(channels), transpose_kernels(),
                   2 * pixels * channels, [=](const TransposeKernel& kernel) { kernel.run(transpose, 0, 1); });
+  }
+  for (const std::int64_t stride : {1, 2}) {
+    register_depthwise(28, 128, stride, x, y);
   }
   for (const auto& [channels, pixels] : {std::pair<std::int64_t, std::int64_t>{1, 784}, {3, 1024}}) {
     QuantizeArgs quantize{channels, pixels, x, table, reals, 0.02F, 128, y};

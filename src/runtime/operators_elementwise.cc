@@ -1,5 +1,7 @@
 #include "pare/runtime/operators_elementwise.h"
 
+#include <utility>
+
 #include "pare/runtime/operator_work.h"
 
 namespace pare::runtime {
@@ -35,6 +37,24 @@ void GlobalAveragePool::run(const RunContext& context) const {
   args.x = at<const std::uint8_t>(context, input_offset_);
   args.y = at<std::uint8_t>(context, output_offset_);
   spread(context, context.batch, args.pixels * args.channels,
+         [&](std::int64_t begin, std::int64_t end) { kernel_.run(args, begin, end); });
+}
+
+Depthwise::Depthwise(const kernels::DepthwiseKernel& kernel, kernels::DepthwiseArgs args, AlignedBytes packed,
+                     std::size_t input_offset, std::size_t output_offset)
+    : kernel_(kernel),
+      args_(args),
+      packed_(std::move(packed)),
+      input_offset_(input_offset),
+      output_offset_(output_offset) {
+  args_.packed = packed_.data();
+}
+
+void Depthwise::run(const RunContext& context) const {
+  kernels::DepthwiseArgs args = args_;
+  args.x = at<const std::uint8_t>(context, input_offset_);
+  args.y = at<std::uint8_t>(context, output_offset_);
+  spread(context, context.batch * args.out_h, args.out_w * args.channels * args.kernel_h * args.kernel_w,
          [&](std::int64_t begin, std::int64_t end) { kernel_.run(args, begin, end); });
 }
 

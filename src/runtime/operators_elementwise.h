@@ -1,9 +1,10 @@
-// Operators that add and average codes.
+// Operators that add and average codes, and convolve each channel by itself.
 #pragma once
 
 #include <cstddef>
 
 #include "pare/kernels/add/add.h"
+#include "pare/kernels/depthwise/depthwise.h"
 #include "pare/kernels/pool/global_average_pool.h"
 #include "pare/runtime/operators.h"
 
@@ -34,6 +35,21 @@ class GlobalAveragePool : public Operator {
  private:
   const kernels::GlobalAveragePoolKernel& kernel_;
   kernels::GlobalAveragePoolArgs args_;
+  std::size_t input_offset_;
+  std::size_t output_offset_;
+};
+
+class Depthwise : public Operator {
+ public:
+  // `args` without pointers.
+  Depthwise(const kernels::DepthwiseKernel& kernel, kernels::DepthwiseArgs args, AlignedBytes packed,
+            std::size_t input_offset, std::size_t output_offset);
+  void run(const RunContext& context) const override;
+
+ private:
+  const kernels::DepthwiseKernel& kernel_;
+  kernels::DepthwiseArgs args_;
+  AlignedBytes packed_;
   std::size_t input_offset_;
   std::size_t output_offset_;
 };

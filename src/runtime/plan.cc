@@ -100,7 +100,7 @@ class Planner {
 
   [[nodiscard]] std::unique_ptr<Operator> make_operator(const graph::Node& node, PlannedLayer& layer) {
     if (node.op_type == "QuantizeLinear") return quantize_input(node, layer);
-    if (node.op_type == "QLinearConv") return conv(node, layer);
+    if (node.op_type == "QLinearConv") return node.is_depthwise() ? depthwise(node, layer) : conv(node, layer);
     if (node.op_type == "QGemm") return gemm(node, layer);
     if (node.op_type == "MaxPool") return max_pool(node, layer);
     if (node.op_type == "Flatten") return flatten(node, layer);
@@ -152,13 +152,14 @@ class Planner {
 
   // Weights as the packing routine of a format reads them; `grouped` keeps dense codes in group order alive.
   [[nodiscard]] static kernels::CanonicalWeights canonical(const graph::Initializer& weight,
-                                                           kernels::WeightFormat format,
+                                                           kernels::WeightFormat format, std::int64_t line_segments,
                                                            std::vector<std::int8_t>& grouped) {
     const format::TwoFourLayout layout = graph::two_four_layout(weight.shape);
     kernels::CanonicalWeights canonical;
     canonical.n = layout.rows;
     canonical.segments = layout.segments;
     canonical.segment_elems = layout.segment_elems;
+    canonical.line_segments = line_segments;
     if (format == kernels::WeightFormat::kDense) {
       grouped = graph::codes_in_group_order(weight);
       canonical.values = grouped.data();
@@ -171,10 +172,11 @@ class Planner {
   }
 
   template <typename Kernel>
-  [[nodiscard]] PackedLayer pack(const graph::Node& node, const Kernel& kernel, PlannedLayer& layer) const {
+  [[nodiscard]] PackedLayer pack(const graph::Node& node, const Kernel& kernel, std::int64_t line_segments,
+                                 PlannedLayer& layer) const {
     const graph::Initializer& weight = graph_.initializers.at(node.inputs[1]);
     std::vector<std::int8_t> grouped;
-    const kernels::CanonicalWeights weights = canonical(weight, kernel.format, grouped);
+    const kernels::CanonicalWeights weights = canonical(weight, kernel.format, line_segments, grouped);
     PackedLayer packed;
     packed.weights = AlignedBytes(kernel.packed_bytes(weights));
     kernel.pack(weights, packed.weights.data());
@@ -261,7 +263,57 @@ class Planner {
                   .pad_left = window.pad_left};
     args.x_zero_point = params_of(node.inputs[0]).zero_point;
     args.epilogue = epilogue_of(node);
-    return std::make_unique<QConv>(kernel, args, pack(node, kernel, layer), input.offset, output.offset);
+    return std::make_unique<QConv>(kernel, args,
+                                   pack(node, kernel, window.dilation_w == 1 ? window.kernel_w : 1, layer),
+                                   input.offset, output.offset);
+  }
+
+  [[nodiscard]] std::unique_ptr<Operator> depthwise(const graph::Node& node, PlannedLayer& layer) {
+    const PlannedValue& input = values_.at(node.inputs[0]);
+    const PlannedValue& output = values_.at(node.output);
+    const graph::Initializer& weight = graph_.initializers.at(node.inputs[1]);
+    const graph::Window window = graph::window_of(graph_, node);
+    const kernels::DepthwiseKernel& kernel = kernels::find_depthwise_kernel(isa_);
+    const kernels::Epilogue epilogue = epilogue_of(node);
+    const format::AffineParams input_params = params_of(node.inputs[0]);
+    const format::AffineParams output_params = params_of(node.output);
+    std::vector<float> multipliers;
+    for (const float weight_scale : weight.quantization->scales) {
+      multipliers.push_back(format::requantize_multiplier(format::accumulator_scale(input_params.scale, weight_scale),
+                                                          output_params.scale));
+    }
+    // One channel a segment: group order is [channels][taps], whatever the encoding.
+    const std::vector<std::int8_t> codes = graph::codes_in_group_order(weight);
+    const kernels::DepthwiseWeights weights{
+        .channels = input.shape[0],
+        .kernel_h = window.kernel_h,
+        .kernel_w = window.kernel_w,
+        .values = codes.data(),
+        .bias = graph_.initializers.at(node.inputs[2]).data.as<std::int32_t>().data(),
+        .multiplier = multipliers.data(),
+        .x_zero_point = input_params.zero_point};
+    AlignedBytes packed(kernel.packed_bytes(weights));
+    kernel.pack(weights, packed.data());
+    kernels::DepthwiseArgs args;
+    args.in_h = input.shape[1];
+    args.in_w = input.shape[2];
+    args.channels = input.shape[0];
+    args.out_h = output.shape[1];
+    args.out_w = output.shape[2];
+    args.kernel_h = window.kernel_h;
+    args.kernel_w = window.kernel_w;
+    args.stride_h = window.stride_h;
+    args.stride_w = window.stride_w;
+    args.dilation_h = window.dilation_h;
+    args.dilation_w = window.dilation_w;
+    args.pad_top = window.pad_top;
+    args.pad_left = window.pad_left;
+    args.x_zero_point = input_params.zero_point;
+    args.y_zero_point = epilogue.zero_point;
+    args.qmin = epilogue.qmin;
+    describe_weight(node, kernel.name, packed.size(), layer);
+    add_note(kernel.note, layer);
+    return std::make_unique<Depthwise>(kernel, args, std::move(packed), input.offset, output.offset);
   }
 
   [[nodiscard]] std::unique_ptr<Operator> gemm(const graph::Node& node, PlannedLayer& layer) {
@@ -278,7 +330,7 @@ class Planner {
     args.n = output.elems;
     args.k = input.elems;
     args.epilogue = epilogue_of(node);
-    return std::make_unique<QGemm>(kernel, args, pack(node, kernel, layer), input.offset, output.offset);
+    return std::make_unique<QGemm>(kernel, args, pack(node, kernel, 1, layer), input.offset, output.offset);
   }
 
   [[nodiscard]] std::unique_ptr<Operator> max_pool(const graph::Node& node, PlannedLayer& layer) {

@@ -59,6 +59,7 @@ std::vector<NamedArtifact> artifacts(std::uint64_t seed) {
     all.push_back({"small" + format, graph::testing::small_artifact(seed, two_four)});
     all.push_back({"odd" + format, graph::testing::odd_artifact(seed, two_four)});
     all.push_back({"residual" + format, graph::testing::residual_artifact(seed, two_four)});
+    all.push_back({"depthwise" + format, graph::testing::depthwise_artifact(seed, two_four)});
     all.push_back({"mlp" + format, graph::testing::mlp_artifact(seed, two_four)});
     all.push_back({"wide" + format, graph::testing::random_artifact(seed, wide_options(two_four))});
   }

@@ -202,6 +202,10 @@ void Model::plan_steps() {
       throw_unsupported(node, "cannot be trained",
                         "Conv, BatchNormalization, Relu, Add, GlobalAveragePool, MaxPool, Flatten and Gemm can");
     }
+    if (node.is_depthwise()) {
+      throw_unsupported(node, "a depthwise convolution cannot be trained yet",
+                        "the runtime has them, training does not");
+    }
     const Layer& layer = *layers_.at(node.name);
     Step step;
     step.op = op->second;

@@ -30,6 +30,8 @@ struct ConvOptions {
   // The convolution's input is added to its output, through a 1 x 1 convolution where the shapes differ; the Relu
   // follows the sum. Needs the default kernel, dilations and pads.
   bool residual = false;
+  // One filter a channel; `channels` must be those of its input.
+  bool depthwise = false;
 };
 
 struct LinearOptions {
@@ -67,9 +69,14 @@ class RandomGraphBuilder {
       const ConvOptions& conv = options_.convs[i];
       const std::string number = std::to_string(i + 1);
       const Skip skip{value_, scale_, extents_};
-      weighted("conv" + number, "QLinearConv", {conv.channels, extents_[0], conv.kernel[0], conv.kernel[1]},
-               conv.relu && !conv.residual, false,
-               {{"strides", conv.strides}, {"dilations", conv.dilations}, {"pads", conv.pads}});
+      std::map<std::string, Attribute> attributes{
+          {"strides", conv.strides}, {"dilations", conv.dilations}, {"pads", conv.pads}};
+      if (conv.depthwise) {
+        attributes["group"] = conv.channels;
+      }
+      weighted("conv" + number, "QLinearConv",
+               {conv.channels, conv.depthwise ? 1 : extents_[0], conv.kernel[0], conv.kernel[1]},
+               conv.relu && !conv.residual, false, std::move(attributes));
       slide(conv.channels);
       if (conv.residual) {
         add(number, conv, skip);
@@ -321,6 +328,30 @@ class RandomGraphBuilder {
 }
 [[nodiscard]] inline Artifact residual_artifact(std::uint64_t seed, bool two_four) {
   return random_artifact(seed, residual_options(two_four));
+}
+
+// Depthwise and 1 x 1 convolutions in turn, as MobileNets have them, with strides, dilations and a residual sum.
+[[nodiscard]] inline GraphOptions depthwise_options(bool two_four) {
+  GraphOptions options;
+  options.name = "depthwise";
+  options.image = {3, 10, 11};
+  options.convs = {{.channels = 12, .strides = {2, 2}, .pool = 1},
+                   {.channels = 12, .pool = 1, .residual = true, .depthwise = true},
+                   {.channels = 70, .kernel = {1, 1}, .pads = {0, 0, 0, 0}, .pool = 1},
+                   {.channels = 70,
+                    .kernel = {5, 3},
+                    .dilations = {1, 2},
+                    .pads = {2, 2, 2, 2},
+                    .relu = false,
+                    .pool = 2,
+                    .depthwise = true}};
+  options.classes = 5;
+  options.global_average = true;
+  options.two_four = two_four;
+  return options;
+}
+[[nodiscard]] inline Artifact depthwise_artifact(std::uint64_t seed, bool two_four) {
+  return random_artifact(seed, depthwise_options(two_four));
 }
 
 // Linear layers only: 1 x 5 x 6 images, 17 and 10 features.

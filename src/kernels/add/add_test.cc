@@ -39,9 +39,15 @@ TEST(AddCodes, EqualsFakeQuantizedTrainingForEveryPairOfCodes) {
     const auto params = [&](float width) {
       return format::AffineParams{width * (0.5F + rng.uniform()), static_cast<std::int32_t>(rng.below(256))};
     };
-    const format::AffineParams a = params(0.02F);
-    const format::AffineParams b = params(0.05F);
-    const format::AffineParams y = params(0.06F);
+    format::AffineParams a = params(0.02F);
+    format::AffineParams b = params(0.05F);
+    format::AffineParams y = params(0.06F);
+    if (draw < 4) {
+      // Real sums lie halfway between codes here, so every rounding on the way decides.
+      a.scale = 0.1F;
+      b.scale = draw < 2 ? 0.3F : 0.7F;
+      y.scale = 0.2F;
+    }
     for (const bool relu : {false, true}) {
       const format::QuantRange range{relu ? y.zero_point : 0, 255};
       for (std::int32_t qa = 0; qa < 256; ++qa) {
@@ -83,11 +89,16 @@ TEST(Add, EveryKernelEqualsTheReferenceForEveryPairOfCodes) {
       args.a = a.data();
       args.b = b.data();
       // Halves make ties; widths far apart saturate on either side, by more than int32 holds.
-      const bool ties = draw % 3 == 0;
+      const bool ties = draw % 3 == 0;  // exactly
       args.a_scale = ties ? 0.5F : 0.01F + rng.uniform();
       args.b_scale = ties ? 1.0F : 0.01F + rng.uniform();
       args.y_scale = ties ? 1.0F : (draw == 4 ? 1.1920929e-07F : (draw == 5 ? 3e38F : 2.0F * rng.uniform() + 0.01F));
       if (draw == 4) args.a_scale = 6e35F;
+      if (draw % 3 == 1 && draw != 4) {  // but for rounding on the way
+        args.a_scale = 0.1F;
+        args.b_scale = 0.3F;
+        args.y_scale = 0.2F;
+      }
       args.a_zero_point = static_cast<std::int32_t>(rng.below(256));
       args.b_zero_point = draw == 7 ? 0 : static_cast<std::int32_t>(rng.below(256));
       args.y_zero_point = draw == 8 ? 255 : static_cast<std::int32_t>(rng.below(256));
@@ -138,8 +149,8 @@ TEST(Add, EveryKernelKeepsToItsElements) {
 }
 
 TEST(AverageCode, IsTheExactSumTimesOneFactor) {
-  // 3 pixels of 0.1 each: float(30) * (0.1 / 3).
-  EXPECT_EQ(bits(format::average_real(30, 0.1F, 3)), bits(30.0F * (0.1F / 3.0F)));
+  EXPECT_EQ(bits(format::average_real(3, 0.1F, 3)), bits(3.0F * (0.1F / 3.0F)));
+  EXPECT_NE(bits(format::average_real(3, 0.1F, 3)), bits(3.0F * 0.1F / 3.0F)) << "another order rounds otherwise";
   EXPECT_EQ(format::average_code(5, 1.0F, 2, {1.0F, 10}), 12);   // 2.5 to even
   EXPECT_EQ(format::average_code(7, 1.0F, 2, {1.0F, 10}), 14);   // 3.5 to even
   EXPECT_EQ(format::average_code(-30, 1.0F, 2, {1.0F, 10}), 0);  // saturates

@@ -124,7 +124,7 @@ class IntegerReference {
               pixel / out[2] * window.stride_h - window.pad_top + w / oihw[3] % oihw[2] * window.dilation_h;
           const std::int64_t ix = pixel % out[2] * window.stride_w - window.pad_left + w % oihw[3] * window.dilation_w;
           if (iy < 0 || iy >= in[1] || ix < 0 || ix >= in[2]) continue;
-          const std::int64_t i = w / (oihw[2] * oihw[3]);
+          const std::int64_t i = node.is_depthwise() ? o : w / (oihw[2] * oihw[3]);
           acc += (x.codes[static_cast<std::size_t>((i * in[1] + iy) * in[2] + ix)] - x_params.zero_point) *
                  codes[static_cast<std::size_t>(o * oihw[1] * oihw[2] * oihw[3] + w)];
         }
