@@ -93,6 +93,33 @@ std::string differs(const std::string& name, const std::uint8_t* got, const std:
   return {};
 }
 
+// Every oneDNN on `conv`, whose output is made here.
+std::vector<Prepared> convolution_peers(const std::vector<OneDnn>& onednn, OneDnnConv conv,
+                                        const std::shared_ptr<HugeBuffer<std::uint8_t>>& x, const Prepared& own_dense) {
+  std::vector<Prepared> peers;
+  for (const OneDnn& version : onednn) {
+    auto peer = std::make_shared<Peer>();
+    peer->input = x;
+    peer->output = HugeBuffer<std::uint8_t>(static_cast<std::size_t>(conv.extent * conv.extent * conv.out_c));
+    conv.y = peer->output.data();
+    peer->primitives.push_back(version.make(conv));
+    if (peer->primitives.front().handle == nullptr) continue;
+    Prepared prepared = peer_contestant(peer);
+    prepared.contestant.run();
+    // oneDNN is given no zero point, so its padding means another real number than ours: it does less work, and only
+    // the pixels whose taps all lie within the image are comparable.
+    const std::int64_t border = conv.padding;
+    for (std::int64_t row = border; row < conv.extent - border && prepared.trouble.empty(); ++row) {
+      const std::int64_t first = (row * conv.extent + border) * conv.out_c;
+      std::string trouble = differs(prepared.contestant.name, peer->output.data() + first, own_dense.output + first,
+                                    (conv.extent - 2 * border) * conv.out_c);
+      if (!trouble.empty()) prepared.trouble.push_back(std::move(trouble));
+    }
+    peers.push_back(std::move(prepared));
+  }
+  return peers;
+}
+
 std::string extent_name(std::int64_t extent) { return str_cat(extent, "x", extent); }
 
 }  // namespace
@@ -104,6 +131,10 @@ std::string GemmShape::name() const {
 
 std::string ConvShape::name() const {
   return str_cat(extent_name(kernel), " ", extent_name(extent), " ", in_c, "-", out_c);
+}
+
+std::string DepthwiseShape::name() const {
+  return str_cat(extent_name(kernel), " ", extent_name(extent), " ", channels);
 }
 
 GemmField::GemmField(const GemmShape& shape, std::uint64_t seed)
@@ -271,30 +302,109 @@ std::vector<Prepared> ConvField::peers(const std::vector<OneDnn>& onednn, const 
   const Weights weights = random_weights(rng, pattern, shape_.out_c, taps, shape_.in_c);
   const Scaling scaling = random_scaling(rng, pattern, shape_.out_c, taps * shape_.in_c);
   const std::vector<std::int32_t> bias = fold_zero_point(scaling.bias, weights.values, kZeroPoint);
+  const OneDnnConv conv{shape_.extent,
+                        shape_.in_c,
+                        shape_.out_c,
+                        shape_.kernel,
+                        shape_.kernel / 2,
+                        x_->data(),
+                        weights.values.data(),
+                        bias.data(),
+                        scaling.multiplier.data(),
+                        nullptr,
+                        0};
+  return convolution_peers(onednn, conv, x_, own_dense);
+}
 
-  std::vector<Prepared> peers;
-  for (const OneDnn& version : onednn) {
-    auto peer = std::make_shared<Peer>();
-    peer->input = x_;
-    peer->output = HugeBuffer<std::uint8_t>(static_cast<std::size_t>(shape_.extent * shape_.extent * shape_.out_c));
-    peer->primitives.push_back(
-        version.make(OneDnnConv{shape_.extent, shape_.in_c, shape_.out_c, shape_.kernel, shape_.kernel / 2, x_->data(),
-                                weights.values.data(), bias.data(), scaling.multiplier.data(), peer->output.data()}));
-    if (peer->primitives.front().handle == nullptr) continue;
-    Prepared prepared = peer_contestant(peer);
-    prepared.contestant.run();
-    // oneDNN is given no zero point, so its padding means another real number than ours: it does less work, and only
-    // the pixels whose taps all lie within the image are comparable.
-    const std::int64_t border = shape_.kernel / 2;
-    for (std::int64_t row = border; row < shape_.extent - border && prepared.trouble.empty(); ++row) {
-      const std::int64_t first = (row * shape_.extent + border) * shape_.out_c;
-      std::string trouble = differs(prepared.contestant.name, peer->output.data() + first, own_dense.output + first,
-                                    (shape_.extent - 2 * border) * shape_.out_c);
-      if (!trouble.empty()) prepared.trouble.push_back(std::move(trouble));
-    }
-    peers.push_back(std::move(prepared));
+namespace {
+
+struct OwnDepthwise {
+  Weights weights;
+  Scaling scaling;
+  HugeBuffer<std::uint8_t> packed;
+  std::shared_ptr<HugeBuffer<std::uint8_t>> x;
+  HugeBuffer<std::uint8_t> y;
+  kernels::DepthwiseArgs args;
+  const kernels::DepthwiseKernel* kernel = nullptr;
+};
+
+}  // namespace
+
+DepthwiseField::DepthwiseField(const DepthwiseShape& shape, std::uint64_t seed)
+    : shape_(shape),
+      seed_(seed),
+      x_(std::make_shared<HugeBuffer<std::uint8_t>>(
+          static_cast<std::size_t>(shape.extent * shape.extent * shape.channels))) {
+  Rng rng(seed_, 1);
+  fill_codes(rng, x_->data(), shape_.extent * shape_.extent * shape_.channels);
+}
+
+Prepared DepthwiseField::own(const Pattern& dense, Isa isa) const {
+  auto own = std::make_shared<OwnDepthwise>();
+  const std::int64_t taps = shape_.kernel * shape_.kernel;
+  Rng rng(seed_, 2);
+  own->weights = random_weights(rng, dense, shape_.channels, 1, taps);
+  own->scaling = random_scaling(rng, dense, shape_.channels, taps);
+  const kernels::DepthwiseWeights weights{.channels = shape_.channels,
+                                          .kernel_h = shape_.kernel,
+                                          .kernel_w = shape_.kernel,
+                                          .values = own->weights.values.data(),
+                                          .bias = own->scaling.bias.data(),
+                                          .multiplier = own->scaling.multiplier.data(),
+                                          .x_zero_point = kZeroPoint};
+  own->kernel = &kernels::find_depthwise_kernel(isa);
+  own->packed = HugeBuffer<std::uint8_t>(own->kernel->packed_bytes(weights));
+  own->kernel->pack(weights, own->packed.data());
+  own->x = x_;
+  const auto outputs = static_cast<std::size_t>(shape_.extent * shape_.extent * shape_.channels);
+  own->y = HugeBuffer<std::uint8_t>(outputs);
+  kernels::DepthwiseArgs& args = own->args;
+  args.in_h = args.in_w = args.out_h = args.out_w = shape_.extent;
+  args.channels = shape_.channels;
+  args.kernel_h = args.kernel_w = shape_.kernel;
+  args.pad_top = args.pad_left = shape_.kernel / 2;
+  args.x = x_->data();
+  args.y = own->y.data();
+  args.packed = own->packed.data();
+  args.x_zero_point = kZeroPoint;
+
+  Prepared prepared;
+  prepared.contestant.name = own->kernel->name;
+  prepared.contestant.run = [own = own.get()] { own->kernel->run(own->args, 0, own->args.out_h); };
+  prepared.pattern = dense;
+  prepared.isa = own->kernel->isa;
+  prepared.output = own->y.data();
+  prepared.contestant.run();
+  std::vector<std::uint8_t> expected(outputs);
+  kernels::DepthwiseArgs reference = args;
+  reference.y = expected.data();
+  kernels::reference_depthwise(reference, weights, shape_.extent);
+  if (std::memcmp(expected.data(), own->y.data(), outputs) != 0) {
+    prepared.trouble.push_back(str_cat(own->kernel->name, " differs from the reference"));
   }
-  return peers;
+  prepared.keep = std::move(own);
+  return prepared;
+}
+
+std::vector<Prepared> DepthwiseField::peers(const std::vector<OneDnn>& onednn, const Prepared& own_dense) const {
+  const Pattern pattern = dense_pattern();
+  const std::int64_t taps = shape_.kernel * shape_.kernel;
+  Rng rng(seed_, 2);
+  const Weights weights = random_weights(rng, pattern, shape_.channels, 1, taps);
+  const Scaling scaling = random_scaling(rng, pattern, shape_.channels, taps);
+  const std::vector<std::int32_t> bias = fold_zero_point(scaling.bias, weights.values, kZeroPoint);
+  const OneDnnConv conv{shape_.extent,
+                        shape_.channels,
+                        shape_.channels,
+                        shape_.kernel,
+                        shape_.kernel / 2,
+                        x_->data(),
+                        weights.values.data(),
+                        bias.data(),
+                        scaling.multiplier.data(),
+                        nullptr,
+                        1};
+  return convolution_peers(onednn, conv, x_, own_dense);
 }
 
 }  // namespace pare::bench

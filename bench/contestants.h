@@ -12,6 +12,7 @@
 #include "bench/round_robin.h"
 #include "pare/base/cpu.h"
 #include "pare/base/threads.h"
+#include "pare/kernels/depthwise/depthwise.h"
 #include "pare/kernels/qconv/qconv.h"
 #include "pare/kernels/qgemm/qgemm.h"
 
@@ -29,6 +30,12 @@ struct GemmShape {
 struct ConvShape {
   std::int64_t extent = 0, in_c = 0, out_c = 0, kernel = 0;
   [[nodiscard]] std::string name() const;  // "3x3 56x56 64-64"
+};
+
+// One filter a channel.
+struct DepthwiseShape {
+  std::int64_t extent = 0, channels = 0, kernel = 3;
+  [[nodiscard]] std::string name() const;  // "3x3 56x56 128"
 };
 
 struct Prepared {
@@ -67,6 +74,18 @@ class ConvField {
 
  private:
   ConvShape shape_;
+  std::uint64_t seed_;
+  std::shared_ptr<HugeBuffer<std::uint8_t>> x_;
+};
+
+class DepthwiseField {
+ public:
+  DepthwiseField(const DepthwiseShape& shape, std::uint64_t seed);
+  [[nodiscard]] Prepared own(const Pattern& dense, Isa isa) const;
+  [[nodiscard]] std::vector<Prepared> peers(const std::vector<OneDnn>& onednn, const Prepared& own_dense) const;
+
+ private:
+  DepthwiseShape shape_;
   std::uint64_t seed_;
   std::shared_ptr<HugeBuffer<std::uint8_t>> x_;
 };

@@ -40,8 +40,10 @@ const GemmShape kDramShapes[] = {{1, 4096, 4096, 8}, {1, 11008, 4096, 4}};
 const ConvShape kConvShapes[] = {{56, 64, 64, 3},  {28, 128, 128, 3},  {14, 256, 256, 3},
                                  {7, 512, 512, 3}, {14, 256, 1024, 1}, {56, 64, 256, 1}};
 
+const DepthwiseShape kDepthwiseShapes[] = {{56, 128}, {28, 256}, {14, 512}};
+
 // Goals that wait for their kernels.
-const char* const kWithoutKernel[] = {"int4 group 32, M = 1 from DRAM, dense and 2:4", "depthwise 3x3 int8 convolution",
+const char* const kWithoutKernel[] = {"int4 group 32, M = 1 from DRAM, dense and 2:4",
                                       "fp32 in, dynamic quantization, fp32 out"};
 
 // The entry with the smallest median of those that `eligible` names; -1 if there is none.
@@ -85,6 +87,7 @@ class Table {
       }
       if (wants("conv") && isa_ != Isa::kAvx2) {
         for (const ConvShape& shape : kConvShapes) conv(shape);
+        for (const DepthwiseShape& shape : kDepthwiseShapes) depthwise(shape);
       }
       if (wants("noise")) noise();
     }
@@ -196,6 +199,10 @@ class Table {
     shape_of(GemmField(shape, 1), goals, "GEMM", shape.name());
   }
   void conv(const ConvShape& shape) { shape_of(ConvField(shape, 1), conv_goals(shape), "convolution", shape.name()); }
+
+  void depthwise(const DepthwiseShape& shape) {
+    shape_of(DepthwiseField(shape, 1), {{dense_pattern(), 2.0}}, "depthwise convolution", shape.name());
+  }
 
   // What two equal contestants differ by: ratios nearer to 1 than this are no difference.
   void noise() {

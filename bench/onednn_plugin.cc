@@ -102,22 +102,25 @@ void make(Primitive& made, const OneDnnConv& conv) {
   take_numbers(made, conv.bias, conv.multiplier, conv.out_c);
   const memory::desc x({1, conv.in_c, conv.extent, conv.extent}, Type::u8, Tag::nhwc);
   const memory::desc y({1, conv.out_c, conv.extent, conv.extent}, Type::u8, Tag::nhwc);
-  const memory::dims weight_dims{conv.out_c, conv.in_c, conv.kernel, conv.kernel};
+  const bool depthwise = conv.is_depthwise != 0;
+  const memory::dims weight_dims = depthwise ? memory::dims{conv.out_c, 1, 1, conv.kernel, conv.kernel}
+                                             : memory::dims{conv.out_c, conv.in_c, conv.kernel, conv.kernel};
+  const int channel_mask = depthwise ? 3 : 1;
   const memory::desc weights(weight_dims, Type::s8, Tag::any);
   const memory::dims strides{1, 1};
   const memory::dims padding{conv.padding, conv.padding};
 #if DNNL_VERSION_MAJOR >= 3
   const Convolution::primitive_desc description(
       made.engine, dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct, x, weights,
-      bias_desc({conv.out_c}), y, strides, padding, padding, scaling(made, 1));
+      bias_desc({conv.out_c}), y, strides, padding, padding, scaling(made, channel_mask));
 #else
   const Convolution::primitive_desc description(
       {dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct, x, weights, bias_desc({conv.out_c}), y,
        strides, padding, padding},
-      scaling(made, 1), made.engine);
+      scaling(made, channel_mask), made.engine);
 #endif
   made.primitive = Convolution(description);
-  finish(made, description, {weight_dims, Type::s8, Tag::ohwi}, conv.weights, conv.x, conv.y);
+  finish(made, description, {weight_dims, Type::s8, depthwise ? Tag::goihw : Tag::ohwi}, conv.weights, conv.x, conv.y);
 }
 
 template <typename Problem>

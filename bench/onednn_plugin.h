@@ -20,7 +20,8 @@ struct OneDnnGemm {
   std::int32_t use_inner_product;  // 0: matmul
 };
 
-// Square windows, stride 1; the taps in the padding count as the code 0.
+// Square windows, stride 1; the taps in the padding count as the code 0. Depthwise: in_c = out_c, and weights are
+// [out_c][kernel][kernel].
 struct OneDnnConv {
   std::int64_t extent, in_c, out_c, kernel, padding;
   const std::uint8_t* x;       // [extent][extent][in_c]
@@ -28,6 +29,7 @@ struct OneDnnConv {
   const std::int32_t* bias;
   const float* multiplier;
   std::uint8_t* y;
+  std::int32_t is_depthwise;
 };
 
 // What a plug-in exports, as "pare_onednn". `make_*` copies what it needs of the weights, bias and multipliers;
