@@ -25,6 +25,10 @@ endif()
 file(MAKE_DIRECTORY "${PROJECT_BINARY_DIR}/include")
 file(CREATE_LINK "${PROJECT_SOURCE_DIR}/src" "${PROJECT_BINARY_DIR}/include/pare" SYMBOLIC)
 
+# What a program does not call stays out of it.
+add_compile_options(-ffunction-sections -fdata-sections)
+add_link_options(-Wl,--gc-sections)
+
 # Contraction into fused multiply-add would round once where the numerics contract rounds twice.
 add_compile_options(-ffp-contract=off)
 if(PARE_SANITIZE)
