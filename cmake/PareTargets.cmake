@@ -71,7 +71,8 @@ endfunction()
 # and crash an older machine.
 # GCC 12 takes the undefined operands inside its own intrinsics for mistakes of their callers.
 set(PARE_ISA_FLAGS_avx2 -mavx2)
-set(PARE_ISA_FLAGS_avx512vnni -Wno-maybe-uninitialized -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni)
+set(PARE_ISA_FLAGS_avx512vnni
+  -Wno-uninitialized -Wno-maybe-uninitialized -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni)
 set(PARE_ISA_FLAGS_avx512vbmi ${PARE_ISA_FLAGS_avx512vnni} -mavx512vbmi -mavx512vbmi2)
 set(PARE_ISA_FLAGS_neon_dotprod -march=armv8.2-a+dotprod)
 set(PARE_ISA_FLAGS_neon_i8mm -march=armv8.2-a+dotprod+i8mm)

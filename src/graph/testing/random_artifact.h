@@ -335,16 +335,11 @@ class RandomGraphBuilder {
   GraphOptions options;
   options.name = "depthwise";
   options.image = {3, 10, 11};
-  options.convs = {{.channels = 12, .strides = {2, 2}, .pool = 1},
-                   {.channels = 12, .pool = 1, .residual = true, .depthwise = true},
-                   {.channels = 70, .kernel = {1, 1}, .pads = {0, 0, 0, 0}, .pool = 1},
-                   {.channels = 70,
-                    .kernel = {5, 3},
-                    .dilations = {1, 2},
-                    .pads = {2, 2, 2, 2},
-                    .relu = false,
-                    .pool = 2,
-                    .depthwise = true}};
+  options.convs = {
+      {.channels = 12, .strides = {2, 2}, .pool = 1},
+      {.channels = 12, .pool = 1, .residual = true, .depthwise = true},
+      {.channels = 70, .kernel = {1, 1}, .pads = {0, 0, 0, 0}, .pool = 1},
+      {.channels = 70, .kernel = {5, 3}, .dilations = {1, 2}, .pads = {2, 2, 2, 2}, .pool = 2, .depthwise = true}};
   options.classes = 5;
   options.global_average = true;
   options.two_four = two_four;

@@ -31,7 +31,6 @@ std::span<const TransposeKernel> transpose_kernels() {
     {"nhwc_to_nchw_u8_scalar", Isa::kScalar, run_scalar},
 #if defined(__x86_64__)
     {"nhwc_to_nchw_u8_avx2", Isa::kAvx2, run_transpose_avx2},
-    {"nhwc_to_nchw_u8_avx512vnni", Isa::kAvx512Vnni, run_transpose_avx512},
 #endif
   };
   return kTable;

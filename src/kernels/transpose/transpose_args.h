@@ -14,7 +14,6 @@ struct TransposeArgs {
 
 #if defined(__x86_64__)
 void run_transpose_avx2(const TransposeArgs& args, std::int64_t begin, std::int64_t end);
-void run_transpose_avx512(const TransposeArgs& args, std::int64_t begin, std::int64_t end);
 #endif
 
 }  // namespace pare::kernels

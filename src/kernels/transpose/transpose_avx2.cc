@@ -9,7 +9,9 @@ namespace {
 constexpr std::int64_t kPixels = 16;
 constexpr std::int64_t kChannels = 32;
 
-// Two transpositions of 16 x 16 bytes side by side, one in each 128-bit lane (transpose_avx512.cc says how).
+// Two transpositions of 16 x 16 bytes side by side, one in each 128-bit lane: row i of `m` becomes column i. Each round
+// interleaves rows eight apart, which rotates the bits of (row, column) by one place; after four rounds row and column
+// have changed places. (With AVX-512, four side by side, storing 16 bytes at a time took longer on Zen 4.)
 void transpose_lanes(__m256i m[16]) {
   for (int round = 0; round < 4; ++round) {
     __m256i n[16];
