@@ -94,8 +94,10 @@ int run_program(const fs::path& out, const std::vector<fs::path>& parts) {
   }
   std::printf("\n%zu of %zu goals met, %zu things not measured\n", met, met + missed.size(), merged.skipped.size());
   for (const Json* row : missed) {
-    std::printf("  missed: %s: %s, goal %s\n", row->at("work").get<std::string>().c_str(),
-                number(row->at("ratio_median")).c_str(), goal_of(*row).c_str());
+    const std::string got =
+        row->contains("limit") ? row->at("ours").get<std::string>() : number(row->at("ratio_median"));
+    std::printf("  missed: %s: %s, goal %s\n", row->at("work").get<std::string>().c_str(), got.c_str(),
+                goal_of(*row).c_str());
   }
   std::printf("%s.md\n%s.json\n", out.c_str(), out.c_str());
   return 0;

@@ -1,6 +1,7 @@
 #include "bench/results.h"
 
 #include <cstdio>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 
 #include "pare/base/cpu.h"
@@ -29,6 +30,8 @@ void add_skipped(Results& results, std::string work, std::string why) {
 
 std::map<std::string, std::string> build_context() {
   std::map<std::string, std::string> context{{"CPU", cpu_name()}, {"pare", PARE_VERSION}};
+  double load = 0.0;
+  if (getloadavg(&load, 1) == 1) context["processes that competed for the cores at the start"] = str_cat(load);
 #if defined(__clang__)
   context["compiler"] = str_cat("Clang ", __clang_version__);
 #else
