@@ -10,6 +10,7 @@
 
 #include "pare/base/rng.h"
 #include "pare/kernels/testing/guarded.h"
+#include "pare/kernels/testing/ran.h"
 #include "pare/kernels/testing/random_weights.h"
 
 namespace pare::kernels {
@@ -17,6 +18,7 @@ namespace {
 
 using testing::Guarded;
 using testing::kPoisons;
+using testing::runs_here;
 
 struct Case {
   std::int64_t m, n, k;
@@ -38,13 +40,6 @@ std::vector<Case> shape_grid() {
     cases.push_back(extra);
   }
   return cases;
-}
-
-std::vector<Isa> isas() { return supported_isas(); }
-
-bool runs_here(Isa isa) {
-  const std::vector<Isa> here = isas();
-  return std::find(here.begin(), here.end(), isa) != here.end();
 }
 
 // C of a kernel, computed in pieces as a thread pool would cut it, between guards filled with `poison`.
@@ -98,6 +93,7 @@ TEST(QGemm, EveryKernelEqualsTheReferenceOverTheShapeGrid) {
   const std::uint64_t seed = 4711;
   SCOPED_TRACE(seed);
   Rng rng(seed);
+  testing::Ran<QGemmKernel> ran(qgemm_kernels());
   for (const QGemmKernel& kernel : qgemm_kernels()) {
     if (!runs_here(kernel.isa)) continue;
     std::size_t pattern = 0;
@@ -129,6 +125,52 @@ TEST(QGemm, EveryKernelEqualsTheReferenceOverTheShapeGrid) {
         EXPECT_EQ(run_kernel(kernel, shape, weights, a, shape.k, shape.n, args, false, poison), expected);
         EXPECT_EQ(run_kernel(kernel, shape, weights, a, shape.k + 5, shape.n + 3, args, true, poison), expected);
       }
+      ran.add(kernel);
+    }
+  }
+  ran.expect_all();
+}
+
+// Codes at the ends of their ranges only, next to each other in every order: what an instruction that adds products in
+// 16 bits would saturate at.
+TEST(QGemm, EveryKernelIsExactForExtremeCodes) {
+  constexpr std::int8_t kWeights[] = {-128, -127, 127, -128, 1};
+  constexpr std::uint8_t kActivations[] = {0, 255, 255, 0, 128, 127, 1};
+  const std::uint64_t seed = 99;
+  SCOPED_TRACE(seed);
+  Rng rng(seed);
+  constexpr std::int64_t m = 13, n = 150, k = 200;
+  for (const QGemmKernel& kernel : qgemm_kernels()) {
+    if (!runs_here(kernel.isa)) continue;
+    // From one weight and one activation code to five and seven.
+    for (std::size_t codes = 1; codes <= std::size(kActivations); ++codes) {
+      SCOPED_TRACE(std::string(kernel.name) + " codes " + std::to_string(codes));
+      testing::StoredWeights weights = testing::random_weights(rng, kernel.format, n, 1, k);
+      for (std::int8_t& code : weights.dense) {
+        if (code != 0) code = kWeights[rng.below(std::min(codes, std::size(kWeights)))];
+      }
+      if (kernel.format == WeightFormat::kTwoFour) weights.two_four = format::encode_two_four(weights.dense, {n, 1, k});
+      if (kernel.format == WeightFormat::kVnm) weights.vnm = format::encode_vnm(weights.dense, {{64, 2, 4}, n, 1, k});
+      std::vector<std::uint8_t> a(static_cast<std::size_t>(m * k));
+      for (std::uint8_t& code : a) code = kActivations[rng.below(codes)];
+      const std::vector<std::int32_t> bias(n, 0);
+      const std::vector<float> multiplier(n, 1.0F);
+      QGemmArgs args;
+      args.a_zero_point = 3;
+      args.m = m;
+      args.n = n;
+      args.k = k;
+      args.epilogue.output = Epilogue::Output::kF32;
+      args.epilogue.bias = bias.data();
+      args.epilogue.multiplier = multiplier.data();
+      std::vector<std::uint8_t> expected(static_cast<std::size_t>(m * n) * sizeof(float));
+      QGemmArgs reference = args;
+      reference.a = a.data();
+      reference.a_stride_bytes = k;
+      reference.c = expected.data();
+      reference.c_stride_elems = n;
+      reference_qgemm(reference, weights.view(), kernel.format);
+      EXPECT_EQ(run_kernel(kernel, {m, n, k}, weights, a, k, n, args, false, 0xA5), expected);
     }
   }
 }

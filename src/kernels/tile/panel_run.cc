@@ -81,9 +81,10 @@ class Gather {
 
   // `args` but for what concerns the gathering.
   void run(TileArgs& args, const PanelTile& tile, const Panel& panel, const PanelTile& next, const Panel& next_panel) {
-    // A tile gathers as many taps as it has itself. Where the next one has others, it is gathered apart, and what the
-    // loop gathers is thrown away.
-    const bool same = next.tap_begin == tile.tap_begin && next.tap_end == tile.tap_end;
+    // A tile gathers as many taps as it has itself, and one of one or two rows as many rows. Where the next one has
+    // others, it is gathered apart, and what the loop gathers is thrown away.
+    const bool same = next.tap_begin == tile.tap_begin && next.tap_end == tile.tap_end &&
+                      (tile.row_count > 2 || next.row_count <= tile.row_count);
     args.gathered = now_;
     args.gathered_stride = stride_;
     args.next_gathered = next_;
