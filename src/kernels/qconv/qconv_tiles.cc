@@ -55,37 +55,8 @@ struct Scratch {
   }
 };
 
-// An output pixel: its image, and the input pixel of its first tap.
-struct Pixel {
-  std::int64_t image, top, left;
-};
-
-// Walks over output pixels in the order of memory.
-class Cursor {
- public:
-  Cursor(const QConvShape& s, std::int64_t pixel)
-      : s_(s), pixel_(pixel), image_(pixel / (s.out_h * s.out_w)), y_(pixel / s.out_w % s.out_h), x_(pixel % s.out_w) {}
-
-  [[nodiscard]] std::int64_t index() const { return pixel_; }
-  [[nodiscard]] std::int64_t image() const { return image_; }
-  [[nodiscard]] std::int64_t line() const { return y_; }
-  [[nodiscard]] std::int64_t column() const { return x_; }
-  [[nodiscard]] std::int64_t left_in_line() const { return s_.out_w - x_; }
-  [[nodiscard]] Pixel pixel() const { return {image_, y_ * s_.stride_h - s_.pad_top, x_ * s_.stride_w - s_.pad_left}; }
-  void advance() {
-    ++pixel_;
-    if (++x_ < s_.out_w) return;
-    x_ = 0;
-    if (++y_ < s_.out_h) return;
-    y_ = 0;
-    ++image_;
-  }
-
- private:
-  const QConvShape& s_;
-  std::int64_t pixel_, image_, y_, x_;
-};
-
+// Cuts output pixels, in the order of memory, into tiles. It runs once for every tile of every image, so it counts
+// along lines instead of dividing.
 class Tiler {
  public:
   Tiler(const QConvArgs& args, const PanelLayout& layout, const Scratch& scratch, std::int64_t begin, std::int64_t end)
@@ -94,14 +65,18 @@ class Tiler {
         layout_(layout),
         scratch_(scratch),
         out_stride_(s_.out_c * (args.epilogue.output == Epilogue::Output::kU8 ? 1 : 4)),
-        cursor_(s_, begin),
-        end_(end) {}
+        end_(end),
+        pixel_(begin),
+        image_(begin / (s_.out_h * s_.out_w)),
+        y_(begin / s_.out_w % s_.out_h),
+        x_(begin % s_.out_w) {}
 
   // Cuts the pixels that are left into tiles until the block is full; returns their number, 0 at the end.
   std::int64_t fill() {
     std::int64_t count = 0;
     lines_used_ = 0;
-    while (cursor_.index() < end_ && count < kBlockTiles) {
+    line_ready_ = false;
+    while (pixel_ < end_ && count < kBlockTiles) {
       if (run_left_ == 0) begin_run();
       // Tiles of nearly equal height among pixels with the same taps.
       const std::int64_t height = ceil_div(run_left_, ceil_div(run_left_, kTileRows));
@@ -121,77 +96,126 @@ class Tiler {
     friend bool operator==(const Taps&, const Taps&) = default;
   };
 
-  // Taps of the lines of the kernel that lie in the image; all of them if none does.
-  [[nodiscard]] Taps taps_of_line(std::int64_t y) const {
-    const Taps all{0, layout_.taps};
-    const std::int64_t line_taps = layout_.line_taps ? 1 : s_.kernel_w;
+  // Lines of the kernel that lie in the image; none if begin = end.
+  [[nodiscard]] Taps kernel_lines(std::int64_t y) const {
     const std::int64_t top = y * s_.stride_h - s_.pad_top;
-    std::int64_t first = 0;
-    std::int64_t last = s_.kernel_h;
-    while (first < last && top + first * s_.dilation_h < 0) ++first;
-    while (last > first && top + (last - 1) * s_.dilation_h >= s_.in_h) --last;
-    return first == last ? all : Taps{first * line_taps, last * line_taps};
+    Taps lines{0, s_.kernel_h};
+    while (lines.begin < lines.end && top + lines.begin * s_.dilation_h < 0) ++lines.begin;
+    while (lines.end > lines.begin && top + (lines.end - 1) * s_.dilation_h >= s_.in_h) --lines.end;
+    return lines;
   }
 
-  // A run of lines with the same taps, from the cursor on.
+  // Taps of these lines; a pixel that has none takes them all, from the row of zero points.
+  [[nodiscard]] Taps taps_of_line(std::int64_t y) const {
+    const Taps lines = kernel_lines(y);
+    const std::int64_t line_taps = layout_.line_taps ? 1 : s_.kernel_w;
+    return lines.begin == lines.end ? Taps{0, layout_.taps} : Taps{lines.begin * line_taps, lines.end * line_taps};
+  }
+
+  // A run of lines with the same taps, from the next pixel on.
   void begin_run() {
-    taps_ = taps_of_line(cursor_.line());
-    run_left_ = cursor_.left_in_line();
-    const std::int64_t most = end_ - cursor_.index();
-    for (std::int64_t y = cursor_.line() + 1; run_left_ < most; ++y, run_left_ += s_.out_w) {
+    taps_ = taps_of_line(y_);
+    run_left_ = s_.out_w - x_;
+    const std::int64_t most = end_ - pixel_;
+    for (std::int64_t y = y_ + 1; run_left_ < most; ++y, run_left_ += s_.out_w) {
       if (y == s_.out_h) y = 0;
       if (taps_of_line(y) != taps_) break;
     }
     run_left_ = at_most(run_left_, most);
   }
 
+  void begin_line() {
+    line_ready_ = true;
+    if (layout_.line_taps) {
+      line_first_ = copy_lines();
+      return;
+    }
+    const Taps lines = kernel_lines(y_);
+    line_is_padding_ = lines.begin == lines.end;
+    const std::int64_t top = y_ * s_.stride_h - s_.pad_top;
+    line_first_ = args_.x + ((image_ * s_.in_h + top) * s_.in_w - s_.pad_left) * s_.in_c;
+  }
+
+  void advance() {
+    ++pixel_;
+    if (++x_ < s_.out_w) return;
+    x_ = 0;
+    line_ready_ = false;
+    if (++y_ < s_.out_h) return;
+    y_ = 0;
+    ++image_;
+  }
+
   // The next `height` pixels.
   void make_tile(std::int64_t height, std::int64_t index) {
     const std::uint8_t** rows = scratch_.rows + index * layout_.taps * kTileRows;
     std::uint8_t** out = out_ + index * kTileRows;
-    const std::uint8_t* lines[kTileRows];
-    Pixel pixels[kTileRows];
-    for (std::int64_t r = 0; r < kTileRows; ++r) {
-      if (r < height) {
-        lines[r] = layout_.line_taps ? copied_lines() + cursor_.column() * s_.stride_w * s_.in_c : nullptr;
-        pixels[r] = cursor_.pixel();
-        out[r] = static_cast<std::uint8_t*>(args_.y) + cursor_.index() * out_stride_;
-        cursor_.advance();
-      } else {
-        lines[r] = lines[0];
-        pixels[r] = pixels[0];
-        out[r] = out[0];
-      }
-    }
     tiles_[index] = {rows, out, height, taps_.begin, taps_.end};
-    if (layout_.line_taps) {
-      for (std::int64_t tap = taps_.begin; tap < taps_.end; ++tap, rows += kTileRows) {
-        for (std::int64_t r = 0; r < kTileRows; ++r) rows[r] = lines[r] + tap * scratch_.line_stride;
+    const std::uint8_t* first[kTileRows];  // of each pixel: what its first tap reads
+    std::int64_t left[kTileRows];          // and in which column
+    const std::int64_t last_left = s_.in_w - (s_.kernel_w - 1) * s_.dilation_w - 1;
+    bool at_border = false;
+    for (std::int64_t r = 0; r < kTileRows; ++r) {
+      if (r >= height) {
+        first[r] = first[0];
+        left[r] = left[0];
+        out[r] = out[0];
+        continue;
       }
+      if (!line_ready_) begin_line();
+      first[r] = line_first_ + x_ * s_.stride_w * s_.in_c;
+      left[r] = line_is_padding_ ? s_.in_w : x_ * s_.stride_w - s_.pad_left;
+      at_border = at_border || left[r] < 0 || left[r] > last_left;
+      out[r] = static_cast<std::uint8_t*>(args_.y) + pixel_ * out_stride_;
+      advance();
+    }
+    if (layout_.line_taps) {
+      point_at_lines(first, rows);
+    } else if (at_border) {
+      point_at_taps<true>(first, left, rows);
     } else {
-      point_at_taps(pixels, rows);
+      point_at_taps<false>(first, left, rows);
     }
   }
 
-  // The input lines of the cursor's output line, kernel_h of them, copied with their padding.
-  const std::uint8_t* copied_lines() {
-    const std::int64_t slot_bytes = s_.kernel_h * scratch_.line_stride;
-    if (lines_used_ > 0 && copied_image_ == cursor_.image() && copied_line_ == cursor_.line()) {
-      return scratch_.lines + (lines_used_ - 1) * slot_bytes;
+  void point_at_lines(const std::uint8_t* const* first, const std::uint8_t** rows) const {
+    for (std::int64_t tap = taps_.begin; tap < taps_.end; ++tap, rows += kTileRows) {
+      const std::int64_t offset = tap * scratch_.line_stride;
+      for (std::int64_t r = 0; r < kTileRows; ++r) rows[r] = first[r] + offset;
     }
-    copied_image_ = cursor_.image();
-    copied_line_ = cursor_.line();
-    std::uint8_t* const first = scratch_.lines + lines_used_++ * slot_bytes;
+  }
+
+  template <bool kBorder>
+  void point_at_taps(const std::uint8_t* const* first, const std::int64_t* left, const std::uint8_t** rows) const {
+    const QConvShape s = s_;
+    const std::uint8_t* const zero_row = scratch_.zero_row;
+    const auto width = static_cast<std::uint64_t>(s.in_w);
+    for (std::int64_t ky = taps_.begin / s.kernel_w; ky < taps_.end / s.kernel_w; ++ky) {
+      for (std::int64_t kx = 0; kx < s.kernel_w; ++kx, rows += kTileRows) {
+        const std::int64_t dx = kx * s.dilation_w;
+        const std::int64_t offset = (ky * s.dilation_h * s.in_w + dx) * s.in_c;
+        for (std::int64_t r = 0; r < kTileRows; ++r) {
+          // One comparison: columns left of the image are huge when taken as unsigned.
+          const bool inside = !kBorder || static_cast<std::uint64_t>(left[r] + dx) < width;
+          rows[r] = inside ? first[r] + offset : zero_row;
+        }
+      }
+    }
+  }
+
+  // The input lines of the output line, kernel_h of them, copied with their padding into the next place for lines.
+  const std::uint8_t* copy_lines() {
+    std::uint8_t* const first = scratch_.lines + lines_used_++ * s_.kernel_h * scratch_.line_stride;
     const std::int64_t width = padded_width(s_);
     const std::int64_t begin = at_most(s_.pad_left, width);
     const std::int64_t end = at_most(begin + s_.in_w, width);
     for (std::int64_t ky = 0; ky < s_.kernel_h; ++ky) {
       std::uint8_t* to = first + ky * scratch_.line_stride;
-      const std::int64_t iy = copied_line_ * s_.stride_h - s_.pad_top + ky * s_.dilation_h;
+      const std::int64_t iy = y_ * s_.stride_h - s_.pad_top + ky * s_.dilation_h;
       const bool inside = iy >= 0 && iy < s_.in_h;
       fill_columns(to, 0, inside ? begin : width);
       if (!inside) continue;
-      std::memcpy(to + begin * s_.in_c, args_.x + (copied_image_ * s_.in_h + iy) * s_.in_w * s_.in_c,
+      std::memcpy(to + begin * s_.in_c, args_.x + (image_ * s_.in_h + iy) * s_.in_w * s_.in_c,
                   static_cast<std::size_t>((end - begin) * s_.in_c));
       fill_columns(to, end, width);
     }
@@ -202,44 +226,20 @@ class Tiler {
     std::memset(line + begin * s_.in_c, args_.x_zero_point, static_cast<std::size_t>((end - begin) * s_.in_c));
   }
 
-  void point_at_taps(const Pixel* pixels, const std::uint8_t** rows) const {
-    const std::uint8_t* first[kTileRows];
-    bool inside = true;
-    const std::int64_t lines = s_.kernel_h * s_.dilation_h;
-    for (std::int64_t r = 0; r < kTileRows; ++r) {
-      const Pixel& p = pixels[r];
-      first[r] = args_.x + ((p.image * s_.in_h + p.top) * s_.in_w + p.left) * s_.in_c;
-      inside = inside && p.left >= 0 && p.left + (s_.kernel_w - 1) * s_.dilation_w < s_.in_w && p.top >= 0 &&
-               p.top + lines - s_.dilation_h < s_.in_h;
-    }
-    for (std::int64_t ky = taps_.begin / s_.kernel_w; ky < taps_.end / s_.kernel_w; ++ky) {
-      const std::int64_t dy = ky * s_.dilation_h;
-      for (std::int64_t kx = 0; kx < s_.kernel_w; ++kx, rows += kTileRows) {
-        const std::int64_t dx = kx * s_.dilation_w;
-        const std::int64_t offset = (dy * s_.in_w + dx) * s_.in_c;
-        for (std::int64_t r = 0; r < kTileRows; ++r) rows[r] = first[r] + offset;
-        if (inside) continue;
-        for (std::int64_t r = 0; r < kTileRows; ++r) {
-          const std::int64_t iy = pixels[r].top + dy;
-          const std::int64_t ix = pixels[r].left + dx;
-          if (iy < 0 || iy >= s_.in_h || ix < 0 || ix >= s_.in_w) rows[r] = scratch_.zero_row;
-        }
-      }
-    }
-  }
-
   const QConvArgs& args_;
   const QConvShape& s_;
   const PanelLayout& layout_;
   const Scratch& scratch_;
   std::int64_t out_stride_;
-  Cursor cursor_;
   std::int64_t end_;
+  // The next pixel: its number, and where it lies.
+  std::int64_t pixel_, image_, y_, x_;
+  bool line_ready_ = false;  // the following belongs to its line
+  bool line_is_padding_ = false;
+  const std::uint8_t* line_first_ = nullptr;  // what the first tap of column 0 reads
   Taps taps_{0, 0};
-  std::int64_t run_left_ = 0;    // pixels from the cursor on that have these taps
-  std::int64_t lines_used_ = 0;  // of kBlockLines; the newest belongs to:
-  std::int64_t copied_image_ = 0;
-  std::int64_t copied_line_ = 0;
+  std::int64_t run_left_ = 0;    // pixels from the next on that have these taps
+  std::int64_t lines_used_ = 0;  // of kBlockLines
   PanelTile tiles_[kBlockTiles];
   std::uint8_t* out_[kBlockTiles * kTileRows];
 };
