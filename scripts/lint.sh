@@ -6,8 +6,9 @@ scripts/check_format.sh
 scripts/check_floors.sh
 shellcheck scripts/*.sh bench/peers/*.sh .ci/run && echo "shellcheck: scripts in order"
 
-[ -f build/runtime-only/build.ninja ] || cmake --preset runtime-only >/dev/null
+# Always: clang-tidy needs the flags of files that came in since.
+cmake --preset runtime-only >/dev/null
 mapfile -t files < <(git ls-files 'src/base/*.cc' 'src/format/*.cc' 'src/kernels/*.cc' 'src/graph/*.cc' 'src/runtime/*.cc' \
   'src/cli/pare_run*.cc' | grep -vE '_(test|bench)\.cc$|/testing/')
-printf '%s\n' "${files[@]}" | xargs -P "$(nproc)" -n 4 clang-tidy -p build/runtime-only --quiet 2>/dev/null
+printf '%s\n' "${files[@]}" | xargs -P "$(nproc)" -n 4 clang-tidy -p build/runtime-only --quiet --extra-arg=-Wno-unknown-warning-option 2>/dev/null
 echo "clang-tidy: ${#files[@]} files in order"

@@ -151,8 +151,8 @@ class Tiler {
     const std::uint8_t** rows = scratch_.rows + index * layout_.taps * kTileRows;
     std::uint8_t** out = out_ + index * kTileRows;
     tiles_[index] = {rows, out, height, taps_.begin, taps_.end};
-    const std::uint8_t* first[kTileRows];  // of each pixel: what its first tap reads
-    std::int64_t left[kTileRows];          // and in which column
+    const std::uint8_t* first[kTileRows] = {};  // of each pixel: what its first tap reads
+    std::int64_t left[kTileRows] = {};          // and in which column
     const std::int64_t last_left = s_.in_w - (s_.kernel_w - 1) * s_.dilation_w - 1;
     bool at_border = false;
     for (std::int64_t r = 0; r < kTileRows; ++r) {

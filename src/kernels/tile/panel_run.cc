@@ -169,7 +169,7 @@ void run_panels(const PanelRun& run, const PanelTile* tiles, std::int64_t count,
       args.taps = tap_end - tap_begin;
       args.values = values + tap_begin * layout.tap_bytes(panel.vectors);
       args.epilogue = &epilogue;
-      const std::int64_t elem_bytes = epilogue.to_f32 ? 4 : 1;
+      const std::int64_t elem_bytes = run.epilogue->output == Epilogue::Output::kF32 ? 4 : 1;
       void* out[kTileRows];
       for (std::int64_t r = 0; r < kTileRows; ++r) out[r] = tile.out[r] + n * elem_bytes;
       args.out = out;
