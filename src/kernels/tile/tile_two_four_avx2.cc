@@ -78,11 +78,6 @@ PARE_ALWAYS_INLINE void walk(std::int32_t* lanes, const std::uint8_t* block, std
     std::int64_t left = tap_k < k ? tap_k : k;
     k -= left;
     for (; left > 24; left -= 32) {
-      if constexpr (kRows == 1) {
-        PARE_UNROLL for (int line = 0; line < 5 * kVectors; ++line) {
-          _mm_prefetch(reinterpret_cast<const char*>(block + 4096 + 64 * line), _MM_HINT_T0);
-        }
-      }
       step<kRows, kVectors, kControl, 0>(acc, block, control, staged, constants);
       step<kRows, kVectors, kControl, 1>(acc, block, control, staged, constants);
       step<kRows, kVectors, kControl, 2>(acc, block, control, staged, constants);
