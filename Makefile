@@ -2,6 +2,7 @@
 #
 #   PARE_NO_INSTALL=1       never install packages; say what is missing instead
 #   CMAKE_PREFIX_PATH=DIR   another LibTorch than Debian's (the folder of a PyTorch 2.x wheel will do)
+#   PARE_BENCH_PEERS=0      `make bench` without the other runtimes
 #   RECIPE=…, OUT=…         what `make run` runs, and where it puts what it makes
 
 RECIPE ?= recipes/fashion_mnist.toml
@@ -11,7 +12,7 @@ JOBS   ?= $(shell nproc)
 export CMAKE_PREFIX_PATH
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick test bench format lint docs install clean setup \
+.PHONY: help run quick test bench bench-kernels bench-peers-setup format lint docs install clean setup \
         test-asan-ubsan test-tsan test-runtime-only test-dev test-libtorch2 test-arm
 
 help: ## list the targets
@@ -55,9 +56,16 @@ test-arm: ## the kernels' tests for 64-bit ARM, cross-compiled and run under qem
 	@scripts/setup.sh runtime arm
 	@scripts/test_arm.sh
 
-bench: setup ## benchmarks: ratios measured side by side in one process
-	@scripts/setup.sh bench
-	@scripts/bench.sh
+bench: ## the table of speed goals on this machine, into bench/results/ (docs/benchmarks.md)
+	@scripts/setup.sh runtime bench
+	@scripts/bench.sh table
+
+bench-kernels: ## every kernel of every instruction set, by Google Benchmark
+	@scripts/setup.sh runtime bench
+	@scripts/bench.sh kernels
+
+bench-peers-setup: ## install what `make bench` compares with, into .venv-bench (about 1 GB)
+	@bench/peers/setup.sh
 
 format: ## clang-format all sources in place
 	@scripts/setup.sh lint

@@ -25,6 +25,10 @@ endif()
 file(MAKE_DIRECTORY "${PROJECT_BINARY_DIR}/include")
 file(CREATE_LINK "${PROJECT_SOURCE_DIR}/src" "${PROJECT_BINARY_DIR}/include/pare" SYMBOLIC)
 
+# What a program does not call stays out of it.
+add_compile_options(-ffunction-sections -fdata-sections)
+add_link_options(-Wl,--gc-sections)
+
 # Contraction into fused multiply-add would round once where the numerics contract rounds twice.
 add_compile_options(-ffp-contract=off)
 if(PARE_SANITIZE)
@@ -67,7 +71,8 @@ endfunction()
 # and crash an older machine.
 # GCC 12 takes the undefined operands inside its own intrinsics for mistakes of their callers.
 set(PARE_ISA_FLAGS_avx2 -mavx2)
-set(PARE_ISA_FLAGS_avx512vnni -Wno-maybe-uninitialized -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni)
+set(PARE_ISA_FLAGS_avx512vnni
+  -Wno-uninitialized -Wno-maybe-uninitialized -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni)
 set(PARE_ISA_FLAGS_avx512vbmi ${PARE_ISA_FLAGS_avx512vnni} -mavx512vbmi -mavx512vbmi2)
 set(PARE_ISA_FLAGS_neon_dotprod -march=armv8.2-a+dotprod)
 set(PARE_ISA_FLAGS_neon_i8mm -march=armv8.2-a+dotprod+i8mm)
@@ -115,7 +120,8 @@ function(pare_test name)
   gtest_discover_tests(${name} DISCOVERY_TIMEOUT 300 PROPERTIES TIMEOUT 900)
 endfunction()
 
-# pare_bench(<name> SOURCES … DEPENDS …): one Google Benchmark program; run by hand or by `make bench`, never by ctest.
+# pare_bench(<name> SOURCES … DEPENDS …): one Google Benchmark program; run by hand or by `make bench-kernels`, never by
+# ctest. The target pare_benches builds all of them.
 function(pare_bench name)
   if(NOT PARE_BUILD_BENCH)
     return()
@@ -123,6 +129,10 @@ function(pare_bench name)
   cmake_parse_arguments(ARG "TORCH" "" "SOURCES;DEPENDS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ${ARG_DEPENDS} benchmark::benchmark)
+  if(NOT TARGET pare_benches)
+    add_custom_target(pare_benches)
+  endif()
+  add_dependencies(pare_benches ${name})
   pare_set_warnings(${name})
   if(ARG_TORCH)
     pare_use_torch(${name})

@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/check_format.sh
 scripts/check_floors.sh
-shellcheck scripts/*.sh .ci/run && echo "shellcheck: scripts in order"
+shellcheck scripts/*.sh bench/peers/*.sh .ci/run && echo "shellcheck: scripts in order"
 
 [ -f build/runtime-only/build.ninja ] || cmake --preset runtime-only >/dev/null
 mapfile -t files < <(git ls-files 'src/base/*.cc' 'src/format/*.cc' 'src/kernels/*.cc' 'src/graph/*.cc' 'src/runtime/*.cc' \

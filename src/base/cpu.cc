@@ -115,6 +115,21 @@ Isa chosen_isa() {
               did_you_mean(wanted, names));
 }
 
+CpuVendor cpu_vendor() {
+#if !defined(PARE_WITHOUT_CPUINFO)
+  if (!cpuinfo_ready() || cpuinfo_get_cores_count() == 0) return CpuVendor::kOther;
+  switch (cpuinfo_get_core(0)->vendor) {
+    case cpuinfo_vendor_amd:
+      return CpuVendor::kAmd;
+    case cpuinfo_vendor_intel:
+      return CpuVendor::kIntel;
+    default:
+      break;
+  }
+#endif
+  return CpuVendor::kOther;
+}
+
 std::string cpu_name() {
   std::string name;
 #if !defined(PARE_WITHOUT_CPUINFO)

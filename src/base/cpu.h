@@ -19,6 +19,9 @@ enum class Isa { kScalar, kAvx2, kAvx512Vnni, kAvx512Vbmi, kNeonDotprod, kNeonI8
 // Throws kUnsupported if the machine lacks that one and kInvalidArgument if there is no such name.
 [[nodiscard]] Isa chosen_isa();
 
+enum class CpuVendor { kAmd, kIntel, kOther };
+[[nodiscard]] CpuVendor cpu_vendor();
+
 // For reports: "AMD EPYC …".
 [[nodiscard]] std::string cpu_name();
 

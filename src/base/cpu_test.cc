@@ -61,8 +61,7 @@ TEST(Cpu, AgreesWithTheKernelsList) {
   const std::vector<Isa> isas = supported_isas();
   const auto supported = [&](Isa isa) { return std::find(isas.begin(), isas.end(), isa) != isas.end(); };
   EXPECT_EQ(supported(Isa::kAvx2), has("avx2"));
-  const bool vnni =
-      has("avx512f") && has("avx512bw") && has("avx512dq") && has("avx512vl") && has("avx512_vnni");
+  const bool vnni = has("avx512f") && has("avx512bw") && has("avx512dq") && has("avx512vl") && has("avx512_vnni");
   EXPECT_EQ(supported(Isa::kAvx512Vnni), vnni);
   EXPECT_EQ(supported(Isa::kAvx512Vbmi), vnni && has("avx512vbmi") && has("avx512_vbmi2"));
   EXPECT_EQ(supported(Isa::kNeonDotprod), has("asimddp"));
@@ -88,6 +87,16 @@ TEST(Cpu, EnvironmentForcesOrFails) {
   }
   const ForcedIsa misspelt("avx-2");
   EXPECT_PARE_ERROR(chosen_isa(), kInvalidArgument, "did you mean 'avx2'");
+}
+
+TEST(Cpu, VendorAgreesWithTheKernelsName) {
+  std::ifstream file("/proc/cpuinfo");
+  std::string line;
+  while (std::getline(file, line) && !line.starts_with("vendor_id")) {
+  }
+  if (line.empty()) GTEST_SKIP() << "no vendor_id in /proc/cpuinfo here";
+  EXPECT_EQ(cpu_vendor() == CpuVendor::kAmd, line.ends_with("AuthenticAMD"));
+  EXPECT_EQ(cpu_vendor() == CpuVendor::kIntel, line.ends_with("GenuineIntel"));
 }
 
 TEST(Cpu, HasAName) { EXPECT_FALSE(cpu_name().empty()); }

@@ -99,8 +99,8 @@ void ThreadPool::parallel_for(std::size_t items, std::size_t tile,
   PARE_TSAN_ACQUIRE(&task);
 }
 
-void ThreadPool::parallel_for_slots(std::size_t items,
-                                    void (*body)(void* context, std::size_t slot, std::size_t index), void* context) {
+void ThreadPool::parallel_for_slots(std::size_t items, void (*body)(void* context, std::size_t slot, std::size_t index),
+                                    void* context) {
   SlotTask task{body, context, items};
   const std::size_t slots = std::min(impl_->threads, items);
   parallel_for(slots, 1, [&task](std::size_t slot, std::size_t /*end*/) {

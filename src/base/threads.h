@@ -33,8 +33,7 @@ class ThreadPool {
   void parallel_for_slots(std::size_t items, Body&& body) {
     using Plain = std::remove_reference_t<Body>;
     parallel_for_slots(
-        items,
-        [](void* context, std::size_t slot, std::size_t index) { (*static_cast<Plain*>(context))(slot, index); },
+        items, [](void* context, std::size_t slot, std::size_t index) { (*static_cast<Plain*>(context))(slot, index); },
         &body);
   }
 

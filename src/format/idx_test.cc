@@ -134,6 +134,7 @@ TEST(Idx, BytesAfterTheGzipStreamAreReported) {
     put_file(dir / "more.gz", packed + surplus);
     EXPECT_PARE_ERROR(read_idx(dir / "more.gz"), kCorruptData, "left over after the end of the gzip stream");
     const auto error = pare::testing::error_of([&] { return read_idx(dir / "more.gz"); });
+    ASSERT_TRUE(error);
     EXPECT_NE(error->where().find("more.gz"), std::string::npos);
     EXPECT_FALSE(error->remedy().empty());
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 
 #include "pare/base/error.h"
 #include "pare/base/strings.h"
@@ -97,6 +98,25 @@ std::string explain_invalid_group(const EncodedGroup& encoded, std::int64_t elem
   return "";
 }
 
+// explain_invalid_group() of a whole group, looked up: by its nibble, and by which of its values are 0.
+constexpr std::array<bool, 64> make_valid_groups() {
+  std::array<bool, 64> valid{};
+  for (unsigned key = 0; key < valid.size(); ++key) {
+    const unsigned first = key & 3;
+    const unsigned second = key >> 2 & 3;
+    const unsigned stored = 1U << first | 1U << second;
+    unsigned kept = (key & 16U ? 1U << first : 0U) | (key & 32U ? 1U << second : 0U);
+    for (unsigned position = 0; std::popcount(kept) < 2; ++position) kept |= 1U << position;
+    valid[key] = first < second && kept == stored;
+  }
+  return valid;
+}
+constexpr std::array<bool, 64> kValidGroups = make_valid_groups();
+
+bool is_valid_group(const std::int8_t* kept, int nibble) {
+  return kValidGroups[static_cast<unsigned>(nibble) | (kept[0] != 0 ? 16U : 0U) | (kept[1] != 0 ? 32U : 0U)];
+}
+
 }  // namespace
 
 PatternViolation find_two_four_violation(std::span<const std::int8_t> dense, const TwoFourLayout& layout) {
@@ -146,8 +166,15 @@ std::string explain_invalid_two_four(std::span<const std::int8_t> values, std::s
                    layout.rows * layout.row_values_bytes(), " and ", layout.rows * layout.row_indices_bytes(),
                    " belong");
   }
+  const std::int64_t row_groups = layout.groups_per_row();
+  const std::int64_t segment_groups = layout.groups_per_segment();
+  const bool has_tails = layout.segment_elems % 4 != 0;
   for (std::int64_t row = 0; row < layout.rows; ++row) {
-    for (std::int64_t g = 0; g < layout.groups_per_row(); ++g) {
+    const std::int8_t* row_values = values.data() + row * layout.row_values_bytes();
+    const std::uint8_t* row_indices = indices.data() + row * layout.row_indices_bytes();
+    for (std::int64_t g = 0; g < row_groups; ++g) {
+      const bool is_tail = has_tails && (g + 1) % segment_groups == 0;
+      if (!is_tail && is_valid_group(row_values + 2 * g, row_indices[g / 2] >> (4 * (g % 2)) & 0xF)) continue;
       const EncodedGroup encoded = load_encoded(values, indices, layout, row, g);
       const std::string problem = explain_invalid_group(encoded, group_span(layout, g).elems);
       if (!problem.empty()) return str_cat("row ", row, " group ", g, ": ", problem);

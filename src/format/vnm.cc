@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <charconv>
 
 #include "pare/base/strings.h"
 
@@ -48,7 +49,26 @@ void for_groups(const VnmLayout& layout, const Body& body) {
   }
 }
 
+bool is_pattern(const VnmPattern& p) { return p.v >= 1 && p.v <= 65536 && p.n >= 1 && p.n <= p.m && p.m <= 16; }
+
 }  // namespace
+
+std::string to_string(const VnmPattern& pattern) { return str_cat(pattern.v, ":", pattern.n, ":", pattern.m); }
+
+std::optional<VnmPattern> parse_vnm(std::string_view text) {
+  VnmPattern pattern;
+  const char* position = text.data();
+  const char* const end = text.data() + text.size();
+  for (std::int64_t* const number : {&pattern.v, &pattern.n, &pattern.m}) {
+    if (number != &pattern.v && (position == end || *position++ != ':')) return std::nullopt;
+    const auto parsed = std::from_chars(position, end, *number);
+    if (parsed.ec != std::errc()) return std::nullopt;
+    position = parsed.ptr;
+  }
+  // Canonical digits only: "064:2:4" would be a second name.
+  if (position != end || !is_pattern(pattern) || to_string(pattern) != text) return std::nullopt;
+  return pattern;
+}
 
 VnmViolation find_vnm_violation(std::span<const std::int8_t> dense, const VnmLayout& layout) {
   VnmViolation violation;
@@ -87,9 +107,7 @@ VnmWeights encode_vnm(std::span<const std::int8_t> dense, const VnmLayout& layou
 std::string explain_invalid_vnm(std::span<const std::int8_t> values, std::span<const std::uint8_t> indices,
                                 const VnmLayout& layout) {
   const VnmPattern& p = layout.pattern;
-  if (p.v < 1 || p.n < 1 || p.n > p.m || p.m > 16) {
-    return str_cat(p.v, ":", p.n, ":", p.m, " is no pattern: 1 <= N <= M <= 16 and V >= 1");
-  }
+  if (!is_pattern(p)) return str_cat(to_string(p), " is no pattern: 1 <= N <= M <= 16 and 1 <= V <= 65536");
   if (std::ssize(values) != layout.rows * layout.row_kept()) {
     return str_cat(values.size(), " values, but ", layout.rows, " rows keep ", layout.row_kept(), " each");
   }

@@ -15,8 +15,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "pare/format/vnm_pattern.h"
@@ -24,7 +26,7 @@
 namespace pare::format {
 
 struct VnmLayout {
-  VnmPattern pattern;  // 1 <= n <= m <= 16, v >= 1
+  VnmPattern pattern;  // 1 <= n <= m <= 16, 1 <= v <= 65536
   std::int64_t rows = 0;
   std::int64_t segments = 1;
   std::int64_t segment_elems = 0;
@@ -42,6 +44,10 @@ struct VnmWeights {
   std::vector<std::int8_t> values;    // rows * row_kept()
   std::vector<std::uint8_t> indices;  // blocks() * row_kept()
 };
+
+// "64:2:4", and back; nothing for a text that is no pattern (VnmLayout has the limits).
+[[nodiscard]] std::string to_string(const VnmPattern& pattern);
+[[nodiscard]] std::optional<VnmPattern> parse_vnm(std::string_view text);
 
 // Where a matrix breaks the pattern: the first group of a block that needs more than n positions, or -1.
 struct VnmViolation {

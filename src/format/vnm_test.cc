@@ -62,6 +62,16 @@ TEST(Vnm, RoundTripsRandomWeightsOfEveryShape) {
   }
 }
 
+TEST(Vnm, PatternsHaveNames) {
+  EXPECT_EQ(to_string(VnmPattern{64, 2, 4}), "64:2:4");
+  EXPECT_EQ(parse_vnm("64:2:4"), (VnmPattern{64, 2, 4}));
+  EXPECT_EQ(parse_vnm("1:16:16"), (VnmPattern{1, 16, 16}));
+  for (const char* bad : {"", "2:4", "64:2:4:", "64:2:4 ", "064:2:4", "64:-2:4", "64:5:4", "0:2:4", "64:2:17",
+                          "65537:2:4", "64::4", "x:2:4", "99999999999999999999:2:4"}) {
+    EXPECT_EQ(parse_vnm(bad), std::nullopt) << bad;
+  }
+}
+
 TEST(Vnm, ExplainsEachWayInWhichBytesAreNotCanonical) {
   const VnmWeights good = encode_vnm(kSmallDense, kSmall);
   ASSERT_EQ(explain_invalid_vnm(good.values, good.indices, kSmall), "");
@@ -84,7 +94,7 @@ TEST(Vnm, ExplainsEachWayInWhichBytesAreNotCanonical) {
   EXPECT_EQ(explain([](VnmWeights& w) { w.values.pop_back(); }), "11 values, but 3 rows keep 4 each");
   EXPECT_EQ(explain([](VnmWeights& w) { w.indices.push_back(0); }), "9 indices, but 2 blocks have 4 each");
   EXPECT_EQ(explain([](VnmWeights& w) { w.layout.pattern.n = 5; }),
-            "2:5:4 is no pattern: 1 <= N <= M <= 16 and V >= 1");
+            "2:5:4 is no pattern: 1 <= N <= M <= 16 and 1 <= V <= 65536");
 }
 
 }  // namespace

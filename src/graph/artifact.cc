@@ -1,5 +1,6 @@
 #include "pare/graph/artifact.h"
 
+#include <algorithm>
 #include <set>
 #include <utility>
 
@@ -11,6 +12,15 @@
 
 namespace pare::graph {
 namespace internal {
+
+int lowest_version(const Graph& graph) {
+  const bool is_second = std::any_of(graph.nodes.begin(), graph.nodes.end(), [](const Node& node) {
+    return node.op_type == "QLinearAdd" || node.op_type == "QLinearGlobalAveragePool" || node.is_depthwise();
+  });
+  const bool has_vnm = std::any_of(graph.initializers.begin(), graph.initializers.end(),
+                                   [](const auto& entry) { return entry.second.encoding == Encoding::kVnm; });
+  return is_second || has_vnm ? 2 : 1;
+}
 
 bool has_storable_shape(const Initializer& item) {
   const std::size_t rank = item.shape.size();
@@ -24,6 +34,10 @@ std::vector<StoredTensor> stored_tensors(const std::string& name, const Initiali
     const format::TwoFourLayout layout = two_four_layout(item.shape);
     tensors.push_back({name + ".values", Part::kData, DType::kS8, {layout.rows, layout.row_values_bytes()}});
     tensors.push_back({name + ".indices", Part::kIndices, DType::kU8, {layout.rows, layout.row_indices_bytes()}});
+  } else if (item.encoding == Encoding::kVnm) {
+    const format::VnmLayout layout = vnm_layout(item.shape, item.vnm);
+    tensors.push_back({name + ".values", Part::kData, DType::kS8, {layout.rows, layout.row_kept()}});
+    tensors.push_back({name + ".indices", Part::kIndices, DType::kU8, {layout.blocks(), layout.row_kept()}});
   } else {
     tensors.push_back({name, Part::kData, item.dtype, item.shape});
   }
@@ -80,8 +94,7 @@ std::vector<LayerPromise> derive_promises(const Graph& graph) {
   std::vector<LayerPromise> promises;
   for (const std::string& name : graph.weight_names()) {
     const Initializer& weight = graph.initializer(name);
-    promises.push_back(
-        {.weight = name, .pattern = std::string(to_string(weight.encoding)), .zeros = count_zeros(weight), .note = {}});
+    promises.push_back({.weight = name, .pattern = weight.pattern(), .zeros = count_zeros(weight), .note = {}});
   }
   return promises;
 }
@@ -99,7 +112,7 @@ void write_artifact(const std::filesystem::path& path, const Artifact& artifact)
   }
   const std::map<std::string, std::string> metadata{
       {internal::kFormatKey, internal::kFormatName},
-      {internal::kVersionKey, std::to_string(kArtifactFormatVersion)},
+      {internal::kVersionKey, std::to_string(internal::lowest_version(artifact.graph))},
       {internal::kDescriptionKey, internal::write_description(description)}};
   format::write_safetensors(path, metadata, tensors);
 }

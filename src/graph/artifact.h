@@ -2,8 +2,8 @@
 //
 // "__metadata__" holds "format" = "pare", "format_version" = "1", and "pare" = a JSON text that describes graph,
 // quantization and sparsity (docs/format.md). Tensors: "<initializer>" for dense ones, "<initializer>.values" and
-// "<initializer>.indices" for 2:4 ones, "<name>.scales" for scales per channel. Every tensor's XXH3 is in the JSON, so
-// a damaged file can be blamed on a layer.
+// "<initializer>.indices" for 2:4 and V:N:M ones, "<name>.scales" for scales per channel. Every tensor's XXH3 is in the
+// JSON, so a damaged file can be blamed on a layer.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +25,7 @@ struct Preprocessing {
 // What the artifact promises of one layer that has a weight. verify re-derives each fact from the stored bytes.
 struct LayerPromise {
   std::string weight;      // initializer name, "conv1.weight"
-  std::string pattern;     // "2:4" or "dense"; a weight that promises 2:4 may be stored dense
+  std::string pattern;     // "dense", "2:4" or "64:1:4"; a weight that promises a pattern may be stored dense
   std::int64_t zeros = 0;  // codes that are 0
   std::string note;        // why a layer is dense, for example
 };
@@ -38,7 +38,8 @@ struct Artifact {
   std::map<std::string, std::string> provenance;  // recipe name, pare version, accuracy at conversion; free text
 };
 
-inline constexpr int kArtifactFormatVersion = 1;
+// The newest version that is read. A file is written in the lowest version that has all of its operators and encodings.
+inline constexpr int kArtifactFormatVersion = 2;
 
 // What a graph's weights keep: pattern as stored, zeros counted, in graph order, no notes.
 // Precondition: the graph was validated (infer_shapes).

@@ -18,6 +18,9 @@ inline constexpr const char* kFormatKey = "format";
 inline constexpr const char* kVersionKey = "format_version";
 inline constexpr const char* kDescriptionKey = "pare";
 
+// The format version in which this graph's operators and encodings came in.
+[[nodiscard]] int lowest_version(const Graph& graph);
+
 // The JSON text of an artifact, and the checksums it states.
 struct Description {
   Artifact artifact;                               // initializers without buffers and scales

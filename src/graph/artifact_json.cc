@@ -10,6 +10,7 @@
 #include <set>
 
 #include "pare/base/strings.h"
+#include "pare/format/vnm.h"
 #include "pare/graph/artifact_internal.h"
 
 namespace pare::graph::internal {
@@ -72,7 +73,7 @@ Json to_json(const std::string& name, const Initializer& item, const std::map<st
   }
   Json result{{"dtype", std::string(safetensors_name(item.dtype))},
               {"shape", item.shape},
-              {"encoding", std::string(to_string(item.encoding))},
+              {"encoding", item.pattern()},
               {"xxh3", sums}};
   if (item.quantization.has_value()) {
     result["quantization"] = {{"axis", item.quantization->axis}, {"zero_point", item.quantization->zero_point}};
@@ -293,9 +294,12 @@ Initializer read_initializer(const Json& json, const std::string& path,
   item.dtype = read_dtype(object);
   item.shape = object.integers("shape");
   const std::string encoding = object.text("encoding");
-  if (encoding == to_string(Encoding::kTwoFour)) {
+  if (encoding == "2:4") {
     item.encoding = Encoding::kTwoFour;
-  } else if (encoding != to_string(Encoding::kDense)) {
+  } else if (const auto vnm = format::parse_vnm(encoding)) {
+    item.encoding = Encoding::kVnm;
+    item.vnm = *vnm;
+  } else if (encoding != "dense") {
     fail(object.path("encoding"), "the encoding is not known", ErrorCategory::kUnsupported);
   }
   if (const Json* quantization = object.find("quantization"); quantization != nullptr) {

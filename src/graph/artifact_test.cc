@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -51,6 +52,8 @@ std::vector<Artifact> artifacts_of(std::uint64_t seed) {
   for (const bool two_four : {false, true}) {
     artifacts.push_back(testing::small_artifact(seed, two_four));
     artifacts.push_back(testing::odd_artifact(seed, two_four));
+    artifacts.push_back(testing::residual_artifact(seed, two_four));
+    artifacts.push_back(testing::depthwise_artifact(seed, two_four));
     artifacts.push_back(testing::mlp_artifact(seed, two_four));
   }
   return artifacts;
@@ -149,11 +152,61 @@ TEST(Artifact, StoresTwoFourWeightsInFiveEighthsOfAByte) {
   EXPECT_EQ(file.metadata().at("format_version"), "1");
 }
 
+TEST(Artifact, VnmWeightsKeepTheirPatternAndTheirBytes) {
+  testing::GraphOptions options = testing::odd_options(false);
+  options.vnm = format::VnmPattern{16, 1, 4};
+  const Artifact artifact = testing::random_artifact(6, options);
+  const TemporaryFolder folder;
+  const auto path = folder.path("vnm.pare");
+  write_artifact(path, artifact);
+  EXPECT_EQ(format::SafetensorsFile(path).metadata().at("format_version"), "2");
+  EXPECT_TRUE(verify_artifact(path).ok());
+  const Artifact read = read_artifact(path);
+  for (const LayerPromise& promise : read.promises) {
+    const Initializer& weight = read.graph.initializer(promise.weight);
+    const Initializer& written = artifact.graph.initializer(promise.weight);
+    EXPECT_EQ(promise.pattern, weight.pattern());
+    EXPECT_EQ(weight.pattern(), written.pattern());
+    EXPECT_EQ(codes_in_group_order(weight), codes_in_group_order(written));
+  }
+  EXPECT_EQ(read.promises.back().pattern, "16:1:4");
+
+  // The same weights stored dense still keep the promise; a code outside of the mask breaks it.
+  Artifact dense = artifact;
+  const std::string name = dense.promises.back().weight;
+  Initializer& weight = dense.graph.initializers.at(name);
+  weight = decode_dense(weight);
+  write_artifact(path, dense);
+  EXPECT_TRUE(verify_artifact(path).ok());
+  std::vector<std::int8_t> codes(weight.data.as<std::int8_t>().begin(), weight.data.as<std::int8_t>().end());
+  const auto zeros = std::count(codes.begin(), codes.begin() + 4, std::int8_t{0});
+  std::fill_n(codes.begin(), 4, std::int8_t{1});
+  weight.data = Buffer::copy_of(codes);
+  dense.promises.back().zeros -= zeros;
+  try {
+    write_artifact(path, dense);
+    ADD_FAILURE() << "a broken promise was written";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.category(), ErrorCategory::kVerification);
+    EXPECT_NE(error.problem().find("promises 16:1:4"), std::string::npos) << error.what();
+  }
+}
+
+TEST(Artifact, NewerOperatorsRaiseTheVersion) {
+  const TemporaryFolder folder;
+  write_artifact(folder.path("model.pare"), testing::residual_artifact(11, true));
+  EXPECT_EQ(format::SafetensorsFile(folder.path("model.pare")).metadata().at("format_version"), "2");
+  testing::GraphOptions options = testing::small_options(false);
+  options.global_average = true;
+  write_artifact(folder.path("average.pare"), testing::random_artifact(11, options));
+  EXPECT_EQ(format::SafetensorsFile(folder.path("average.pare")).metadata().at("format_version"), "2");
+}
+
 TEST(Artifact, APromiseOfAPatternMayBeStoredDense) {
   const TemporaryFolder folder;
   Artifact artifact = testing::small_artifact(12, true);
   Initializer& weight = artifact.graph.initializers.at("conv2.weight");
-  weight = decode_two_four(weight);
+  weight = decode_dense(weight);
   ASSERT_EQ(artifact.promises[1].pattern, "2:4");
   write_artifact(folder.path("model.pare"), artifact);
   EXPECT_TRUE(verify_artifact(folder.path("model.pare")).ok());

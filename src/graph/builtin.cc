@@ -20,14 +20,18 @@ class Builder {
     graph_.values["input"] = Value{.dtype = DType::kF32, .shape = std::move(input_shape), .quantization = {}};
   }
 
-  // 3x3, padding 1, so that height and width stay.
-  void conv(const std::string& name, std::int64_t in_channels, std::int64_t out_channels) {
-    draw(name, {out_channels, in_channels, 3, 3}, in_channels * 9);
+  // Kernel 3 or 1, padded so that with stride 1 height and width stay.
+  void conv(const std::string& name, std::int64_t in_channels, std::int64_t out_channels, std::int64_t kernel = 3,
+            std::int64_t stride = 1) {
+    const std::int64_t pad = kernel / 2;
+    draw(name, {out_channels, in_channels, kernel, kernel}, in_channels * kernel * kernel);
     append({.name = name,
             .op_type = "Conv",
             .inputs = {value_, name + ".weight", name + ".bias"},
             .output = {},
-            .attributes = {{"kernel_shape", ints({3, 3})}, {"pads", ints({1, 1, 1, 1})}, {"strides", ints({1, 1})}}});
+            .attributes = {{"kernel_shape", ints({kernel, kernel})},
+                           {"pads", ints({pad, pad, pad, pad})},
+                           {"strides", ints({stride, stride})}}});
   }
 
   void batch_norm(const std::string& name, std::int64_t channels) {
@@ -56,6 +60,19 @@ class Builder {
             .output = {},
             .attributes = {{"kernel_shape", ints({2, 2})}, {"strides", ints({2, 2})}}});
   }
+
+  void global_average(const std::string& name) {
+    append({.name = name, .op_type = "GlobalAveragePool", .inputs = {value_}, .output = {}, .attributes = {}});
+  }
+
+  // Of the last node's output and another value.
+  void add(const std::string& name, const std::string& other) {
+    append({.name = name, .op_type = "Add", .inputs = {value_, other}, .output = {}, .attributes = {}});
+  }
+
+  // The value that the next node reads.
+  [[nodiscard]] const std::string& value() const { return value_; }
+  void continue_from(std::string value) { value_ = std::move(value); }
 
   void flatten(const std::string& name) {
     append({.name = name,
@@ -106,7 +123,7 @@ class Builder {
   Graph graph_;
   std::uint64_t seed_;
   std::uint64_t layer_ = 0;
-  std::string value_;  // output of the last node
+  std::string value_;  // what the next node reads: the last one's output, unless told otherwise
 };
 
 Graph convnet(std::uint64_t seed, const Shape& input_shape, std::int64_t classes) {
@@ -137,12 +154,76 @@ Graph mlp(std::uint64_t seed, const Shape& input_shape, std::int64_t classes) {
   return net.finish();
 }
 
+// Convolution, batch norm and Relu called "conv1", "bn1", "relu1".
+void conv_relu(Builder& net, const std::string& number, std::int64_t in_channels, std::int64_t out_channels) {
+  net.conv("conv" + number, in_channels, out_channels);
+  net.batch_norm("bn" + number, out_channels);
+  net.relu("relu" + number);
+}
+
+void average_and_classify(Builder& net, std::int64_t channels, std::int64_t classes) {
+  net.global_average("average");
+  net.flatten("flatten");
+  net.linear("fc", channels, classes);
+}
+
+Graph small_cnn(std::uint64_t seed, const Shape& input_shape, std::int64_t classes) {
+  Builder net("small_cnn", seed, input_shape);
+  conv_relu(net, "1", input_shape[1], 32);
+  conv_relu(net, "2", 32, 64);
+  net.pool("pool2");
+  conv_relu(net, "3", 64, 128);
+  net.pool("pool3");
+  conv_relu(net, "4", 128, 128);
+  average_and_classify(net, 128, classes);
+  return net.finish();
+}
+
+// relu(conv2(relu(conv1(x))) + x); where the shape changes, x goes through a 1x1 convolution.
+void basic_block(Builder& net, const std::string& name, std::int64_t in_channels, std::int64_t out_channels,
+                 std::int64_t stride) {
+  const std::string input = net.value();
+  std::string skip = input;
+  if (stride != 1 || in_channels != out_channels) {
+    net.conv(name + ".downsample.0", in_channels, out_channels, 1, stride);
+    net.batch_norm(name + ".downsample.1", out_channels);
+    skip = net.value();
+    net.continue_from(input);
+  }
+  net.conv(name + ".conv1", in_channels, out_channels, 3, stride);
+  net.batch_norm(name + ".bn1", out_channels);
+  net.relu(name + ".relu1");
+  net.conv(name + ".conv2", out_channels, out_channels);
+  net.batch_norm(name + ".bn2", out_channels);
+  net.add(name + ".add", skip);
+  net.relu(name + ".relu2");
+}
+
+Graph resnet18(std::uint64_t seed, const Shape& input_shape, std::int64_t classes) {
+  Builder net("resnet18", seed, input_shape);
+  conv_relu(net, "1", input_shape[1], 64);
+  std::int64_t channels = 64;
+  for (int layer = 1; layer <= 4; ++layer) {
+    const std::int64_t out_channels = std::int64_t{32} << layer;
+    for (int block = 0; block < 2; ++block) {
+      basic_block(net, str_cat("layer", layer, ".", block), channels, out_channels, layer > 1 && block == 0 ? 2 : 1);
+      channels = out_channels;
+    }
+  }
+  average_and_classify(net, channels, classes);
+  return net.finish();
+}
+
 struct Builtin {
   const char* name;
   std::int64_t min_extent;  // two 2x2 pools leave nothing of less than 4 pixels
+  bool trainable;           // quant::plan_integer_graph has all of its operators
   Graph (*make)(std::uint64_t seed, const Shape& input_shape, std::int64_t classes);
 };
-constexpr Builtin kBuiltins[] = {{"convnet", 4, convnet}, {"mlp", 1, mlp}};
+constexpr Builtin kBuiltins[] = {{"convnet", 4, true, convnet},
+                                 {"mlp", 1, true, mlp},
+                                 {"small_cnn", 4, false, small_cnn},
+                                 {"resnet18", 1, false, resnet18}};
 
 // Far above any data set; keeps the first layer's weights within memory.
 constexpr std::int64_t kMaxInputExtent = 4096;
@@ -155,6 +236,16 @@ std::vector<std::string> builtin_names() {
   std::vector<std::string> names;
   for (const Builtin& entry : kBuiltins) {
     names.emplace_back(entry.name);
+  }
+  return names;
+}
+
+std::vector<std::string> trainable_builtin_names() {
+  std::vector<std::string> names;
+  for (const Builtin& entry : kBuiltins) {
+    if (entry.trainable) {
+      names.emplace_back(entry.name);
+    }
   }
   return names;
 }

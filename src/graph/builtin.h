@@ -9,13 +9,22 @@
 
 namespace pare::graph {
 
-// "convnet", "mlp".
+// "convnet", "mlp", "small_cnn", "resnet18".
 [[nodiscard]] std::vector<std::string> builtin_names();
+// Those that quantization-aware training can take: a recipe may name them.
+[[nodiscard]] std::vector<std::string> trainable_builtin_names();
 
 // Input [batch, channels, height, width] float32, output logits [batch, classes].
 //   convnet  conv1 (32, 3x3, pad 1) bn1 relu1 pool1 (2x2)  conv2 (64, 3x3, pad 1) bn2 relu2 pool2 (2x2)  flatten
 //            fc1 (256) relu3  fc2
 //   mlp      flatten  fc1 (512) relu1  fc2 (512) relu2  fc3
+//   small_cnn  conv1 (32, 3x3, pad 1) bn1 relu1  conv2 (64) bn2 relu2 pool2 (2x2)  conv3 (128) bn3 relu3 pool3 (2x2)
+//            conv4 (128) bn4 relu4  average (all pixels) flatten  fc
+//   resnet18 conv1 (64, 3x3, pad 1) bn1 relu1, then layer1 to layer4 of two basic blocks each (64, 128, 256, 512;
+//   layers
+//            2 to 4 begin with stride 2), average flatten fc: He et al., arXiv 1512.03385, with the stem for 32 x 32
+//            images. A block "layer2.0" is conv1 bn1 relu1 conv2 bn2, "downsample.0" and ".1" (1x1 convolution and
+//            batch norm) where the shape changes, add, relu2: torchvision's names.
 // Nodes carry those names; initializers are "conv1.weight", "bn1.running_mean" and so on. Weights and biases are drawn
 // uniformly from +-1/sqrt(fan_in), as torch.nn.Conv2d and Linear do, from Rng(seed, layer).
 // Throws kInvalidArgument for an unknown name (with the nearest) or for an input too small for the network.

@@ -57,6 +57,62 @@ TEST(Builtin, MlpHasTheShapesOfTheRecipe) {
   EXPECT_EQ(parameter_count(net), 784 * 512 + 512 + 512 * 512 + 512 + 512 * 10 + 10);
 }
 
+TEST(Builtin, SmallCnnAveragesAllPixels) {
+  const Graph net = builtin("small_cnn");
+  const std::vector<std::pair<std::string, Shape>> expected{
+      {"relu1.out", {kBatch, 32, 28, 28}}, {"relu2.out", {kBatch, 64, 28, 28}},
+      {"pool2.out", {kBatch, 64, 14, 14}}, {"pool3.out", {kBatch, 128, 7, 7}},
+      {"relu4.out", {kBatch, 128, 7, 7}},  {"average.out", {kBatch, 128, 1, 1}},
+      {"flatten.out", {kBatch, 128}},      {"logits", {kBatch, 10}}};
+  for (const auto& [name, shape] : expected) {
+    EXPECT_EQ(net.values.at(name).shape, shape) << name;
+  }
+  const std::int64_t convs = 32 * 9 + 64 * 32 * 9 + 128 * 64 * 9 + 128 * 128 * 9;
+  EXPECT_EQ(parameter_count(net), convs + 3 * (32 + 64 + 128 + 128) + 10 * 128 + 10);
+}
+
+TEST(Builtin, Resnet18IsTheNetworkOfItsPaper) {
+  const Graph net = builtin("resnet18", 0, 3, 32, 32);
+  const auto count = [&](const std::string& op_type) {
+    return std::count_if(net.nodes.begin(), net.nodes.end(), [&](const Node& node) { return node.op_type == op_type; });
+  };
+  EXPECT_EQ(count("Conv"), 20);  // stem, 16 in blocks, 3 that change the shape
+  EXPECT_EQ(count("Relu"), 17);
+  EXPECT_EQ(count("Add"), 8);
+  EXPECT_EQ(count("MaxPool"), 0);
+  const std::vector<std::pair<std::string, Shape>> expected{{"relu1.out", {kBatch, 64, 32, 32}},
+                                                            {"layer1.1.relu2.out", {kBatch, 64, 32, 32}},
+                                                            {"layer2.0.downsample.1.out", {kBatch, 128, 16, 16}},
+                                                            {"layer2.0.add.out", {kBatch, 128, 16, 16}},
+                                                            {"layer3.1.relu2.out", {kBatch, 256, 8, 8}},
+                                                            {"layer4.1.relu2.out", {kBatch, 512, 4, 4}},
+                                                            {"average.out", {kBatch, 512, 1, 1}},
+                                                            {"logits", {kBatch, 10}}};
+  for (const auto& [name, shape] : expected) {
+    EXPECT_EQ(net.values.at(name).shape, shape) << name;
+  }
+  // A block's input is read twice, and the sum adds what the second convolution made of it.
+  EXPECT_EQ(net.consumers_of("relu1.out").size(), 2U);
+  EXPECT_EQ(net.node("layer1.0.add").inputs, (std::vector<std::string>{"layer1.0.bn2.out", "relu1.out"}));
+  EXPECT_EQ(net.node("layer2.0.add").inputs,
+            (std::vector<std::string>{"layer2.0.bn2.out", "layer2.0.downsample.1.out"}));
+  // torchvision's resnet18 with a 3x3 stem for ten classes has 11,173,962 parameters; here each of the 4,800 channels
+  // of its convolutions has a bias besides.
+  EXPECT_EQ(parameter_count(net), 11173962 + 4800);
+}
+
+TEST(Builtin, ResidualNetworksFoldTheirBatchNorms) {
+  Graph net = builtin("resnet18", 1, 3, 8, 8, 4);
+  EXPECT_EQ(fold_batch_norm(net).size(), 20U);
+  EXPECT_EQ(net.node("layer2.0.add").inputs,
+            (std::vector<std::string>{"layer2.0.bn2.out", "layer2.0.downsample.1.out"}));
+}
+
+TEST(Builtin, TrainableOnesHaveIntegerForms) {
+  EXPECT_EQ(trainable_builtin_names(), (std::vector<std::string>{"convnet", "mlp"}));
+  EXPECT_EQ(builtin_names(), (std::vector<std::string>{"convnet", "mlp", "small_cnn", "resnet18"}));
+}
+
 TEST(Builtin, OtherImagesChangeTheFirstLinearLayer) {
   const Graph net = builtin("convnet", 0, 3, 33, 18, 7);
   EXPECT_EQ(net.initializer("conv1.weight").shape, (Shape{32, 3, 3, 3}));
@@ -107,6 +163,7 @@ TEST(Builtin, RefusesWhatItCannotMake) {
   };
   EXPECT_NE(message([] { return builtin("convnt"); }).find("'convnet'"), std::string::npos);
   EXPECT_NE(message([] { return builtin("convnet", 0, 1, 3, 28); }).find("at least 4"), std::string::npos);
+  EXPECT_NE(message([] { return builtin("small_cnn", 0, 1, 28, 3); }).find("at least 4"), std::string::npos);
   for (const std::int64_t bad : {std::int64_t{0}, std::int64_t{-1}, std::numeric_limits<std::int64_t>::max()}) {
     EXPECT_NE(message([&] { return builtin("mlp", 0, bad, 28, 28); }), "no error") << bad;
     EXPECT_NE(message([&] { return builtin("mlp", 0, 1, bad, 28); }), "no error") << bad;

@@ -4,6 +4,7 @@
 
 #include "pare/base/error.h"
 #include "pare/base/strings.h"
+#include "pare/format/vnm.h"
 
 namespace pare::graph {
 namespace {
@@ -26,13 +27,23 @@ std::string graph_label(const Graph& graph) { return str_cat("graph '", graph.na
 
 }  // namespace
 
-std::string_view to_string(Encoding encoding) { return encoding == Encoding::kTwoFour ? "2:4" : "dense"; }
-
 Buffer Buffer::copy_of_bytes(std::span<const std::byte> bytes) {
   // The default allocator aligns to at least 16 bytes, enough for every element type.
   const auto storage = std::make_shared<std::vector<std::byte>>(bytes.begin(), bytes.end());
   const std::span<const std::byte> copied(*storage);
   return {std::shared_ptr<const std::byte>(storage, storage->data()), copied};
+}
+
+std::string Initializer::pattern() const {
+  switch (encoding) {
+    case Encoding::kTwoFour:
+      return "2:4";
+    case Encoding::kVnm:
+      return format::to_string(vnm);
+    case Encoding::kDense:
+      break;
+  }
+  return "dense";
 }
 
 Initializer Initializer::f32(Shape shape, const std::vector<float>& values) {
@@ -57,6 +68,10 @@ std::string Node::string_attribute(const std::string& key, const std::string& fa
 
 std::vector<std::int64_t> Node::ints_attribute(const std::string& key, std::vector<std::int64_t> fallback) const {
   return attribute<std::vector<std::int64_t>>(*this, key, std::move(fallback), "a list of integers");
+}
+
+bool Node::is_depthwise() const {
+  return (op_type == "Conv" || op_type == "QLinearConv") && int_attribute("group", 1) != 1;
 }
 
 bool Node::has_weight() const {

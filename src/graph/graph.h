@@ -1,8 +1,9 @@
 // Graph: the one representation of a network. A torch-free, in-memory subset of ONNX.
 //
 // Every way in (built-ins; later ONNX, TorchScript, traces) produces a Graph, every way out (train::Model, .pare,
-// later ONNX) consumes one. A float graph holds Conv, BatchNormalization, Relu, MaxPool, Flatten, Gemm; conversion
-// yields an integer graph of QuantizeLinear, QLinearConv, MaxPool, Flatten, QGemm.
+// later ONNX) consumes one. A float graph holds Conv, BatchNormalization, Relu, Add, GlobalAveragePool, MaxPool,
+// Flatten, Gemm; conversion yields an integer graph of QuantizeLinear, QLinearConv, QLinearAdd,
+// QLinearGlobalAveragePool, MaxPool, Flatten, QGemm.
 //
 // Values of a graph carry their shape (first dimension kBatch) and, in an integer graph, their quantization; an
 // initializer carries dtype, shape, encoding and quantization of its own. So a quantized operator takes
@@ -10,11 +11,15 @@
 //
 // What each operator takes (attributes have ONNX's meaning and defaults; one that is not listed is refused):
 //   Conv, QLinearConv   x [batch, I, h, w], weight [O, I, kh, kw], bias [O]; strides, pads, dilations, kernel_shape,
-//                       group (1 only); QLinearConv: fused_activation
+//                       group (1, or I = O for a depthwise one, whose weight is [O, 1, kh, kw]); QLinearConv:
+//                       fused_activation
 //   Gemm, QGemm         x [batch, k], weight [n, k], bias [n]; transB = 1 (must be there), transA = 0, alpha = beta =
 //   1;
 //                       QGemm: fused_activation
 //   BatchNormalization  x, weight, bias, running_mean, running_var, each [channels]; epsilon, momentum
+//   Add, QLinearAdd     two values of one shape (nothing is broadcast); QLinearAdd: fused_activation
+//   GlobalAveragePool, QLinearGlobalAveragePool
+//                       x [batch, channels, h, w], to [batch, channels, 1, 1]
 //   MaxPool             kernel_shape, strides (default 1, as ONNX's), pads
 //   Flatten             axis (1 only)
 //   Relu, QuantizeLinear
@@ -35,6 +40,7 @@
 #include <vector>
 
 #include "pare/format/dtype.h"
+#include "pare/format/vnm_pattern.h"
 
 namespace pare::graph {
 
@@ -58,10 +64,9 @@ struct Value {
 
 enum class Encoding {
   kDense,    // row-major
-  kTwoFour,  // format/two_four.h; `bytes` holds the values, `indices` the indices
+  kTwoFour,  // format/two_four.h; `data` holds the values, `indices` the indices
+  kVnm,      // format/vnm.h, likewise
 };
-using pare::to_string;  // else this overload would hide those of base and format
-[[nodiscard]] std::string_view to_string(Encoding encoding);
 
 // Read-only bytes that are owned or borrowed from a mapped file that `owner` keeps alive.
 class Buffer {
@@ -98,19 +103,22 @@ struct Initializer {
   Shape shape;
   Encoding encoding = Encoding::kDense;
   Buffer data;
-  Buffer indices;  // kTwoFour only
+  Buffer indices;          // kTwoFour and kVnm
+  format::VnmPattern vnm;  // kVnm only
   std::optional<Quantization> quantization;
 
   [[nodiscard]] static Initializer f32(Shape shape, const std::vector<float>& values);
+  // The pattern that is stored: "dense", "2:4", "64:1:4".
+  [[nodiscard]] std::string pattern() const;
   [[nodiscard]] std::size_t stored_bytes() const { return data.bytes().size() + indices.bytes().size(); }
 };
 
 using Attribute = std::variant<std::int64_t, float, std::string, std::vector<std::int64_t>, std::vector<float>>;
 
-// One operator. `name` is the layer's name ("conv1"), unique in the graph; `op_type` is ONNX's (QGemm:
-// com.microsoft's). A node has one output. On QLinearConv and QGemm the attribute "fused_activation" = "Relu" means
-// that the output is limited to >= 0 before it is rounded; QGemm and QLinearConv whose output value is F32 dequantize
-// instead of requantizing: float(acc) * accumulator_scale[channel].
+// One operator. `name` is the layer's name ("conv1"), unique in the graph; `op_type` is ONNX's (QGemm, QLinearAdd and
+// QLinearGlobalAveragePool: com.microsoft's). A node has one output. On QLinearConv, QLinearAdd and QGemm the attribute
+// "fused_activation" = "Relu" means that the output is limited to >= 0 before it is rounded; QGemm and QLinearConv
+// whose output value is F32 dequantize instead of requantizing: float(acc) * accumulator_scale[channel].
 struct Node {
   std::string name;
   std::string op_type;
@@ -124,6 +132,8 @@ struct Node {
   [[nodiscard]] std::string string_attribute(const std::string& key, const std::string& fallback) const;
   [[nodiscard]] std::vector<std::int64_t> ints_attribute(const std::string& key,
                                                          std::vector<std::int64_t> fallback) const;
+  // Conv and QLinearConv: each channel has a filter of its own (more than one group).
+  [[nodiscard]] bool is_depthwise() const;
   // Conv, Gemm, QLinearConv, QGemm: inputs[1] is a weight.
   [[nodiscard]] bool has_weight() const;
 };
@@ -155,8 +165,9 @@ inline constexpr std::int64_t kMaxReductionElems = (2147483647LL - kMaxBias) / (
 // Checks the whole graph (names, order, arity, attribute values, dtypes, sizes of buffers, quantization, weight codes)
 // and fills in `values[...].shape` and `.dtype` of every node's output from the input's value and the operators' rules.
 // A value's shape that is there already must agree; an empty one is filled in. The graph's input value must be
-// complete. In an integer graph the outputs of QuantizeLinear, QLinearConv and QGemm must have their quantization
-// beforehand (one without is float32, and only the graph's output may be that); MaxPool and Flatten pass theirs on.
+// complete. In an integer graph the outputs of all operators but MaxPool and Flatten, which pass theirs on, must have
+// their quantization beforehand (of QLinearConv and QGemm, one without is float32, and only the graph's output may be
+// that).
 // Nothing may be left over: every node, value and initializer is needed by the output, an initializer by one node only.
 // Throws kCorruptData that names the node and the contradiction; kUnsupported for an unknown op_type, for an attribute
 // outside what is listed above and for a weight that several nodes share.

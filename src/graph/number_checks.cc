@@ -24,6 +24,9 @@ class NumberChecks {
     const Value& output = graph_.values.at(node.output);
     const bool output_is_valid =
         !output.quantization.has_value() || check_activation(node.output, *output.quantization);
+    if (node.op_type == "QLinearAdd") {
+      check_sum(node);
+    }
     if (!node.has_weight()) {
       return;
     }
@@ -102,12 +105,15 @@ class NumberChecks {
       report(kPromiseRange, str_cat("'", name, "' adds ", reduction_elems, " products to one accumulator; beyond ",
                                     kMaxReductionElems, " it could leave int32"));
     }
-    if (weight.encoding == Encoding::kTwoFour) {
+    if (weight.encoding != Encoding::kDense) {
       ++facts_;
+      const auto indices = weight.indices.as<std::uint8_t>();
       const std::string reason =
-          format::explain_invalid_two_four(codes, weight.indices.as<std::uint8_t>(), two_four_layout(weight.shape));
+          weight.encoding == Encoding::kTwoFour
+              ? format::explain_invalid_two_four(codes, indices, two_four_layout(weight.shape))
+              : format::explain_invalid_vnm(codes, indices, vnm_layout(weight.shape, weight.vnm));
       if (!reason.empty()) {
-        report(kPromisePattern, str_cat("'", name, "' is no 2:4 encoding: ", reason));
+        report(kPromisePattern, str_cat("'", name, "' is no ", weight.pattern(), " encoding: ", reason));
       }
     }
   }
@@ -138,6 +144,20 @@ class NumberChecks {
                                       ", which float32 cannot carry"));
         return;
       }
+    }
+  }
+
+  // The largest sum of two values must be a number: two infinities of opposite sign have none.
+  void check_sum(const Node& node) {
+    ++facts_;
+    float largest = 0.0F;
+    for (const std::string& input : node.inputs) {
+      const std::vector<float>& scales = graph_.values.at(input).quantization->scales;
+      largest += scales.size() == 1 ? 255.0F * scales[0] : 0.0F;  // else it was reported with its producer
+    }
+    if (std::isinf(largest)) {
+      report(kPromiseScale, str_cat("the values '", node.inputs[0], "' and '", node.inputs[1],
+                                    "' can add up to more than float32 holds"));
     }
   }
 

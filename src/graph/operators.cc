@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "pare/base/strings.h"
+#include "pare/format/elementwise.h"
 #include "pare/graph/validation.h"
 
 namespace pare::graph {
@@ -26,10 +27,11 @@ enum class GraphKind { kFloat, kInteger, kEither };
 struct OperatorSchema {
   std::string_view op_type;
   GraphKind kind;
-  std::size_t min_inputs;  // the first is a value, all others are initializers
+  std::size_t min_inputs;  // the first `value_inputs` are values, all others are initializers
   std::size_t max_inputs;
   std::span<const AttributeRule> attributes;
   Value (*infer)(const Graph& graph, const Node& node);
+  std::size_t value_inputs = 1;
 };
 
 namespace {
@@ -122,8 +124,15 @@ Value infer_conv(const Graph& graph, const Node& node) {
   const bool integer = is_integer_operator(node.op_type);
   require_rank(graph, node, 4);
   const Shape& x = input_value(graph, node).shape;
-  const Initializer& weight =
-      require_initializer(graph, node, 1, integer ? DType::kS8 : DType::kF32, {-1, x[1], -1, -1});
+  const std::int64_t groups = node.int_attribute("group", 1);
+  if (groups != 1 && groups != x[1]) {
+    fail(graph, node, kPromiseStructure, str_cat("group ", groups, " is neither 1 nor its ", x[1], " input channels"),
+         ErrorCategory::kUnsupported, "pare has dense and depthwise convolutions");
+  }
+  // Of a depthwise one, each channel has a filter of its own.
+  const bool depthwise = groups != 1;
+  const Shape expected = depthwise ? Shape{groups, 1, -1, -1} : Shape{-1, x[1], -1, -1};
+  const Initializer& weight = require_initializer(graph, node, 1, integer ? DType::kS8 : DType::kF32, expected);
   if (node.inputs.size() > 2) {
     (void)require_initializer(graph, node, 2, integer ? DType::kS32 : DType::kF32, {weight.shape[0]});
   }
@@ -188,15 +197,50 @@ Value infer_flatten(const Graph& graph, const Node& node) {
   return {.dtype = x.dtype, .shape = {kBatch, features}, .quantization = x.quantization};
 }
 
-Value infer_quantize_linear(const Graph& graph, const Node& node) {
+// Output of an operator that gives codes and nothing else.
+Value quantized(const Graph& graph, const Node& node, Shape shape) {
   const auto existing = graph.values.find(node.output);
   if (existing == graph.values.end() || !existing->second.quantization.has_value()) {
     fail(graph, node, kPromiseScale, str_cat("its output '", node.output, "' has no quantization"));
   }
-  return {.dtype = DType::kU8, .shape = input_value(graph, node).shape, .quantization = existing->second.quantization};
+  return {.dtype = DType::kU8, .shape = std::move(shape), .quantization = existing->second.quantization};
 }
 
-constexpr AttributeRule kGroup{.name = "group", .type = AttributeType::kInt, .only = 1};
+Value infer_quantize_linear(const Graph& graph, const Node& node) {
+  return quantized(graph, node, input_value(graph, node).shape);
+}
+
+Value infer_add(const Graph& graph, const Node& node) {
+  const Shape& a = input_value(graph, node).shape;
+  const Shape& b = graph.values.at(node.inputs[1]).shape;
+  if (a != b) {
+    fail(graph, node, kPromiseShape,
+         str_cat("its inputs '", node.inputs[0], "' ", to_string(a), " and '", node.inputs[1], "' ", to_string(b),
+                 " must have one shape: nothing is broadcast"));
+  }
+  if (!is_integer_operator(node.op_type)) {
+    return {.dtype = DType::kF32, .shape = a, .quantization = {}};
+  }
+  require_known_activation(graph, node);
+  return quantized(graph, node, a);
+}
+
+Value infer_global_average_pool(const Graph& graph, const Node& node) {
+  require_rank(graph, node, 4);
+  const Shape& x = input_value(graph, node).shape;
+  if (x[2] * x[3] > format::kMaxAveragedPixels) {
+    fail(graph, node, kPromiseShape,
+         str_cat("it averages ", x[2] * x[3], " pixels; beyond ", format::kMaxAveragedPixels,
+                 " their sum could leave int32"));
+  }
+  Shape shape{kBatch, x[1], 1, 1};
+  if (!is_integer_operator(node.op_type)) {
+    return {.dtype = DType::kF32, .shape = std::move(shape), .quantization = {}};
+  }
+  return quantized(graph, node, std::move(shape));
+}
+
+constexpr AttributeRule kGroup{.name = "group", .type = AttributeType::kInt};
 constexpr AttributeRule kConvAttributes[] = {{.name = "strides", .type = AttributeType::kInts},
                                              {.name = "pads", .type = AttributeType::kInts},
                                              {.name = "dilations", .type = AttributeType::kInts},
@@ -225,6 +269,7 @@ constexpr AttributeRule kMaxPoolAttributes[] = {
     {.name = "kernel_shape", .type = AttributeType::kInts, .required = true},
     {.name = "strides", .type = AttributeType::kInts},
     {.name = "pads", .type = AttributeType::kInts}};
+constexpr AttributeRule kQAddAttributes[] = {{.name = "fused_activation", .type = AttributeType::kString}};
 constexpr AttributeRule kFlattenAttributes[] = {{.name = "axis", .type = AttributeType::kInt, .only = 1}};
 
 constexpr OperatorSchema kSchemas[] = {
@@ -232,11 +277,15 @@ constexpr OperatorSchema kSchemas[] = {
     {"Gemm", GraphKind::kFloat, 2, 3, kGemmAttributes, infer_gemm},
     {"BatchNormalization", GraphKind::kFloat, 5, 5, kBatchNormAttributes, infer_batch_norm},
     {"Relu", GraphKind::kFloat, 1, 1, {}, infer_same},
+    {"Add", GraphKind::kFloat, 2, 2, {}, infer_add, 2},
+    {"GlobalAveragePool", GraphKind::kFloat, 1, 1, {}, infer_global_average_pool},
     {"MaxPool", GraphKind::kEither, 1, 1, kMaxPoolAttributes, infer_max_pool},
     {"Flatten", GraphKind::kEither, 1, 1, kFlattenAttributes, infer_flatten},
     {"QuantizeLinear", GraphKind::kInteger, 1, 1, {}, infer_quantize_linear},
     {"QLinearConv", GraphKind::kInteger, 3, 3, kQConvAttributes, infer_conv},
     {"QGemm", GraphKind::kInteger, 3, 3, kQGemmAttributes, infer_gemm},
+    {"QLinearAdd", GraphKind::kInteger, 2, 2, kQAddAttributes, infer_add, 2},
+    {"QLinearGlobalAveragePool", GraphKind::kInteger, 1, 1, {}, infer_global_average_pool},
 };
 
 // Reads `count` integers within [low, high], or gives the fallback.
@@ -270,6 +319,8 @@ bool is_integer_operator(const std::string& op_type) {
   }
   return false;
 }
+
+std::size_t value_input_count(const OperatorSchema& schema) { return schema.value_inputs; }
 
 const OperatorSchema& find_schema(const Graph& graph, const Node& node) {
   std::vector<std::string> known;
@@ -327,11 +378,13 @@ Value infer_output(const Graph& graph, const Node& node, const OperatorSchema& s
     fail(graph, node, kPromiseStructure, "a float operator stands in an integer graph", ErrorCategory::kUnsupported);
   }
   const DType expected = integer_graph && schema.op_type != "QuantizeLinear" ? DType::kU8 : DType::kF32;
-  const DType found = input_value(graph, node).dtype;
-  if (found != expected) {
-    fail(graph, node, kPromiseStructure,
-         str_cat("its input '", node.inputs[0], "' is ", safetensors_name(found), " and must be ",
-                 safetensors_name(expected)));
+  for (std::size_t index = 0; index < schema.value_inputs; ++index) {
+    const DType found = graph.values.at(node.inputs[index]).dtype;
+    if (found != expected) {
+      fail(graph, node, kPromiseStructure,
+           str_cat("its input '", node.inputs[index], "' is ", safetensors_name(found), " and must be ",
+                   safetensors_name(expected)));
+    }
   }
   return schema.infer(graph, node);
 }

@@ -55,20 +55,26 @@ void check_initializer(const Graph& graph, const Node& node, const std::string& 
   }
   std::int64_t data_bytes = element_count(item.shape) * static_cast<std::int64_t>(size_bytes(item.dtype));
   std::int64_t indices_bytes = 0;
-  if (item.encoding == Encoding::kTwoFour) {
+  if (item.encoding != Encoding::kDense) {
     if (item.dtype != DType::kS8 || (item.shape.size() != 2 && item.shape.size() != 4)) {
       fail(graph, node, kPromiseStructure,
-           str_cat("'", name, "' is stored 2:4, which only int8 weights of 2 or 4 dimensions can be"));
+           str_cat("'", name, "' is stored ", item.pattern(), ", which only int8 weights of 2 or 4 dimensions can be"));
     }
+  }
+  if (item.encoding == Encoding::kTwoFour) {
     const format::TwoFourLayout layout = two_four_layout(item.shape);
     data_bytes = layout.rows * layout.row_values_bytes();
     indices_bytes = layout.rows * layout.row_indices_bytes();
+  } else if (item.encoding == Encoding::kVnm) {
+    const format::VnmLayout layout = vnm_layout(item.shape, item.vnm);
+    data_bytes = layout.rows * layout.row_kept();
+    indices_bytes = layout.blocks() * layout.row_kept();
   }
   if (static_cast<std::int64_t>(item.data.bytes().size()) != data_bytes ||
       static_cast<std::int64_t>(item.indices.bytes().size()) != indices_bytes) {
     fail(graph, node, kPromiseShape,
-         str_cat("'", name, "' with shape ", to_string(item.shape), " stored ", to_string(item.encoding), " takes ",
-                 data_bytes, " bytes and ", indices_bytes, " of indices, but has ", item.data.bytes().size(), " and ",
+         str_cat("'", name, "' with shape ", to_string(item.shape), " stored ", item.pattern(), " takes ", data_bytes,
+                 " bytes and ", indices_bytes, " of indices, but has ", item.data.bytes().size(), " and ",
                  item.indices.bytes().size()));
   }
   const bool is_quantized_weight = item.dtype == DType::kS8;
@@ -88,14 +94,16 @@ struct Walk {
   std::map<std::string, std::string> initializer_readers;  // initializer, node
 };
 
-void check_inputs(const Graph& graph, const Node& node, Walk& walk) {
-  const std::string& value = node.inputs[0];
-  const auto found = walk.is_consumed.find(value);
-  if (found == walk.is_consumed.end()) {
-    fail(graph, node, kPromiseStructure, str_cat("its input '", value, "' is produced by no node before it"));
+void check_inputs(const Graph& graph, const Node& node, std::size_t value_inputs, Walk& walk) {
+  for (std::size_t index = 0; index < value_inputs; ++index) {
+    const std::string& value = node.inputs[index];
+    const auto found = walk.is_consumed.find(value);
+    if (found == walk.is_consumed.end()) {
+      fail(graph, node, kPromiseStructure, str_cat("its input '", value, "' is produced by no node before it"));
+    }
+    found->second = true;
   }
-  found->second = true;
-  for (std::size_t index = 1; index < node.inputs.size(); ++index) {
+  for (std::size_t index = value_inputs; index < node.inputs.size(); ++index) {
     const std::string& name = node.inputs[index];
     if (!graph.initializers.contains(name)) {
       fail(graph, node, kPromiseStructure, str_cat("its input ", index, " '", name, "' is no initializer"));
@@ -220,7 +228,7 @@ void infer_structure(Graph& graph, std::int64_t& facts) {
     check_names(graph, node, walk);
     const OperatorSchema& schema = find_schema(graph, node);
     check_node_against_schema(graph, node, schema);
-    check_inputs(graph, node, walk);
+    check_inputs(graph, node, value_input_count(schema), walk);
     settle_output(graph, node, infer_output(graph, node, schema, integer));
     walk.is_consumed.emplace(node.output, false);
     // Its name, operator, arity, attributes, order, shape and element type.

@@ -112,6 +112,15 @@ TEST(ShapeInference, ConvolutionsFollowOnnx) {
   EXPECT_EQ(window.pad_right, 4);
 }
 
+TEST(ShapeInference, DepthwiseConvolutionsKeepTheirChannels) {
+  Graph graph = one_conv({6, 8, 9}, {6, 1, 3, 3}, {{"group", std::int64_t{6}}, {"strides", ints({2, 1})}});
+  infer_shapes(graph);
+  EXPECT_EQ(graph.values.at("out").shape, (Shape{kBatch, 6, 3, 7}));
+  EXPECT_TRUE(graph.nodes[0].is_depthwise());
+  graph = one_conv({6, 8, 9}, {12, 1, 3, 3}, {{"group", std::int64_t{6}}});
+  EXPECT_THROW(infer_shapes(graph), Error) << "two filters a channel";
+}
+
 TEST(ShapeInference, RefusesOutputsAndKernelsOfAbsurdSize) {
   Graph graph = one_conv({1, 2048, 2048}, {16, 1, 1, 1}, {});
   EXPECT_NO_THROW(infer_shapes(graph));
@@ -165,7 +174,10 @@ TEST(ShapeInference, NamesTheNodeOfAFloatGraphThatIsWrong) {
         "does not fit"},
        {"kernel_shape unlike the weight's", "conv1", kCorrupt, attribute("conv1", "kernel_shape", ints({3, 5})),
         "contradicts the weight"},
-       {"groups", "conv2", kUnsupported, attribute("conv2", "group", std::int64_t{2})},
+       {"groups", "conv2", kUnsupported, attribute("conv2", "group", std::int64_t{2}), "neither 1 nor"},
+       {"no groups", "conv2", kUnsupported, attribute("conv2", "group", std::int64_t{0})},
+       {"a dense weight in groups", "conv2", kCorrupt, attribute("conv2", "group", std::int64_t{32}),
+        "must have [32, 1, any, any]"},
        {"pool without kernel", "pool1", kCorrupt,
         [](Graph& g) { node_named(g, "pool1").attributes.erase("kernel_shape"); }},
        {"pool that sees padding only", "pool1", kCorrupt, attribute("pool1", "pads", ints({0, 0, 2, 0})),
@@ -280,7 +292,8 @@ TEST(ShapeInference, AcceptsEveryRandomIntegerGraph) {
     for (const bool two_four : {false, true}) {
       SCOPED_TRACE(str_cat("seed ", seed, two_four ? " 2:4" : " dense"));
       for (const auto& options :
-           {testing::small_options(two_four), testing::odd_options(two_four), testing::mlp_options(two_four)}) {
+           {testing::small_options(two_four), testing::odd_options(two_four), testing::mlp_options(two_four),
+            testing::residual_options(two_four), testing::depthwise_options(two_four)}) {
         const Graph graph = testing::random_integer_graph(seed, options);
         EXPECT_TRUE(is_integer_graph(graph));
         EXPECT_EQ(graph.values.at("logits").dtype, DType::kF32);
@@ -387,6 +400,72 @@ TEST(ShapeInference, NamesTheNodeOfAnIntegerGraphThatIsWrong) {
           node_named(g, "pool1").attributes.clear();
         }},
        {"float input of a product", "conv1", kCorrupt, [](Graph& g) { node_named(g, "conv1").inputs[0] = "input"; }}});
+}
+
+TEST(ShapeInference, NamesTheNodeOfAFloatGraphWhoseSumIsWrong) {
+  const Graph sound = builtin("resnet18", 0, 1, 8, 8, 3);
+  expect_refused(
+      sound,
+      {{"a sum of two shapes", "layer2.0.add", kCorrupt,
+        [](Graph& g) { node_named(g, "layer2.0.add").inputs[1] = "layer1.1.relu2.out"; }, "one shape"},
+       {"a sum of one", "layer1.0.add", kCorrupt, [](Graph& g) { node_named(g, "layer1.0.add").inputs.pop_back(); },
+        "1 inputs and must have 2"},
+       {"a sum of three", "layer1.0.add", kCorrupt,
+        [](Graph& g) { node_named(g, "layer1.0.add").inputs.emplace_back("relu1.out"); }, "3 inputs and must have 2"},
+       {"a sum with what comes later", "layer1.0.add", kCorrupt,
+        [](Graph& g) { node_named(g, "layer1.0.add").inputs[1] = "layer1.1.relu1.out"; }, "no node before it"},
+       {"a sum with a weight", "layer1.0.add", kCorrupt,
+        [](Graph& g) { node_named(g, "layer1.0.add").inputs[1] = "conv1.weight"; }, "no node before it"},
+       {"a sum with an activation", "layer1.0.add", kUnsupported,
+        attribute("layer1.0.add", "fused_activation", std::string("Relu"))},
+       {"an average of features", "average", kCorrupt,
+        [](Graph& g) { std::swap(node_named(g, "average").op_type, node_named(g, "flatten").op_type); }},
+       {"an average of a window", "average", kUnsupported, attribute("average", "kernel_shape", ints({2, 2}))},
+       {"an integer sum", "conv1", kUnsupported,
+        [](Graph& g) { node_named(g, "layer1.0.add").op_type = "QLinearAdd"; }}});
+}
+
+TEST(ShapeInference, RefusesAveragesOfTooManyPixels) {
+  Graph graph;
+  graph.input = "input";
+  graph.output = "out";
+  graph.values["input"] = {.dtype = DType::kF32, .shape = {kBatch, 1, 1 << 12, 1 << 11}, .quantization = {}};
+  graph.nodes.push_back(
+      {.name = "average", .op_type = "GlobalAveragePool", .inputs = {"input"}, .output = "out", .attributes = {}});
+  EXPECT_NO_THROW(infer_shapes(graph));
+  graph.values["input"].shape = {kBatch, 1, 1 << 12, (1 << 11) + 1};
+  graph.values.erase("out");
+  EXPECT_THROW(infer_shapes(graph), Error);
+}
+
+TEST(ShapeInference, NamesTheNodeOfAnIntegerGraphWhoseSumIsWrong) {
+  const Graph sound = testing::random_integer_graph(7, testing::residual_options(true));
+  expect_refused(
+      sound,
+      {{"a sum without quantization", "add2", kCorrupt, [](Graph& g) { g.values["add2.out"].quantization.reset(); },
+        "no quantization"},
+       {"an average without quantization", "average", kCorrupt,
+        [](Graph& g) { g.values["average.out"].quantization.reset(); }, "no quantization"},
+       {"scale 0", "add3", kCorrupt, [](Graph& g) { g.values["add3.out"].quantization->scales = {0.0F}; }},
+       {"zero point 256", "average", kCorrupt,
+        [](Graph& g) {
+          g.values["average.out"].quantization->zero_point = 256;
+          g.values.erase("flatten.out");
+        }},
+       {"values whose sum overflows", "add2", kCorrupt,
+        [](Graph& g) {
+          for (const char* value : {"conv1.out", "conv2.out"}) {
+            g.values[value].quantization->scales = {1e36F};
+          }
+          for (const char* weight : {"conv1.weight", "conv2.weight", "conv3.weight", "skip3.weight"}) {
+            auto& scales = g.initializers[weight].quantization->scales;
+            std::fill(scales.begin(), scales.end(), 1.0F);
+          }
+        },
+        "more than float32 holds"},
+       {"a sum with an image", "add2", kCorrupt, [](Graph& g) { node_named(g, "add2").inputs[1] = "input"; },
+        "'input' is F32 and must be U8"},
+       {"unknown activation", "add2", kUnsupported, attribute("add2", "fused_activation", std::string("Gelu"))}});
 }
 
 TEST(ShapeInference, BiasMayReachItsBound) {

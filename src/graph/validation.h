@@ -1,6 +1,7 @@
 // The checks behind infer_shapes, read_artifact and verify_artifact. Internal to graph/.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -49,6 +50,8 @@ void infer_structure(Graph& graph, std::int64_t& facts);
 // A row of the table of operators (operators.cc). Each of these throws GraphError.
 struct OperatorSchema;
 [[nodiscard]] const OperatorSchema& find_schema(const Graph& graph, const Node& node);
+// How many of a node's inputs are values; all others are initializers.
+[[nodiscard]] std::size_t value_input_count(const OperatorSchema& schema);
 // Arity, names and types of attributes.
 void check_node_against_schema(const Graph& graph, const Node& node, const OperatorSchema& schema);
 // Value of the node's output. Precondition: it passed check_node_against_schema, its inputs exist.

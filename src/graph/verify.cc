@@ -114,9 +114,9 @@ void attach_tensors(const format::SafetensorsFile& file, Description& descriptio
     const auto found = layers.find(name);
     const std::string layer = found == layers.end() ? std::string() : found->second;
     if (!has_storable_shape(item)) {
-      result.problems.push_back(corrupt(kPromiseShape, layer,
-                                        str_cat("'", name, "' stored ", to_string(item.encoding),
-                                                " has the impossible shape ", to_string(item.shape))));
+      result.problems.push_back(corrupt(
+          kPromiseShape, layer,
+          str_cat("'", name, "' stored ", item.pattern(), " has the impossible shape ", to_string(item.shape))));
       continue;
     }
     for (const StoredTensor& stored : stored_tensors(name, item)) {
@@ -249,17 +249,18 @@ class ArtifactChecks {
   void check_promise(const std::string& layer, const LayerPromise& promise) {
     const Initializer& weight = artifact_.graph.initializers.at(promise.weight);
     facts_ += 2;
-    if (promise.pattern == to_string(Encoding::kTwoFour)) {
-      if (weight.encoding == Encoding::kDense) {
-        check_two_four_codes(layer, promise.weight, weight);
-      }
-    } else if (promise.pattern != to_string(Encoding::kDense)) {
+    const std::optional<format::VnmPattern> vnm = format::parse_vnm(promise.pattern);
+    if (promise.pattern != "dense" && promise.pattern != "2:4" && !vnm.has_value()) {
       problems_.emplace_back(ErrorCategory::kUnsupported, kPromisePattern, layer,
                              str_cat("the pattern '", promise.pattern, "' of '", promise.weight, "' is not known"),
                              str_cat("layer '", layer, "'"));
-    } else if (weight.encoding != Encoding::kDense) {
+    } else if (weight.encoding != Encoding::kDense && weight.pattern() != promise.pattern) {
       report(kPromisePattern, layer,
-             str_cat("'", promise.weight, "' is stored ", to_string(weight.encoding), " but promised dense"));
+             str_cat("'", promise.weight, "' is stored ", weight.pattern(), " but promised ", promise.pattern));
+    } else if (weight.encoding == Encoding::kDense && promise.pattern == "2:4") {
+      check_two_four_codes(layer, promise.weight, weight);
+    } else if (weight.encoding == Encoding::kDense && vnm.has_value()) {
+      check_vnm_codes(layer, promise.weight, weight, *vnm);
     }
     const std::int64_t zeros = count_zeros(weight);
     if (zeros != promise.zeros) {
@@ -276,6 +277,18 @@ class ArtifactChecks {
              str_cat("'", name, "' promises 2:4, but ", violation.violations,
                      " groups have more than two weights that are not 0; the first is group ", violation.group,
                      " of row ", violation.row));
+    }
+  }
+
+  void check_vnm_codes(const std::string& layer, const std::string& name, const Initializer& weight,
+                       const format::VnmPattern& pattern) {
+    const format::VnmViolation violation = format::find_vnm_violation(
+        to_group_order(weight.data.as<std::int8_t>(), weight.shape), vnm_layout(weight.shape, pattern));
+    if (violation.violations > 0) {
+      report(kPromisePattern, layer,
+             str_cat("'", name, "' promises ", format::to_string(pattern), ", but ", violation.violations,
+                     " groups of a block of rows need more than ", pattern.n, " positions; the first is group ",
+                     violation.group, " of block ", violation.block));
     }
   }
 

@@ -80,7 +80,7 @@ void set_float(ArtifactParts& parts, const std::string& tensor, std::size_t inde
 TEST(Verify, FindsLiesAboutPatternsAndZeros) {
   Artifact artifact = testing::small_artifact(20, true);
   // conv2 promises 2:4 but is stored dense; fc1 and fc2 are stored 2:4; conv1 is dense.
-  artifact.graph.initializers.at("conv2.weight") = decode_two_four(artifact.graph.initializers.at("conv2.weight"));
+  artifact.graph.initializers.at("conv2.weight") = decode_dense(artifact.graph.initializers.at("conv2.weight"));
   expect_found(
       artifact,
       {{"a wrong count of zeros, dense", "conv1", "zeros", kCorrupt,
@@ -257,7 +257,8 @@ TEST(Verify, FindsLiesAboutShapesAndStructure) {
         [](ArtifactParts& p) {
           p.description["graph"]["nodes"] = std::vector<nlohmann::json>(kMaxNodes + 1, p.node(0));
         }},
-       {"a newer version", "", "structure", kUnsupported, [](ArtifactParts& p) { p.metadata["format_version"] = "2"; }},
+       {"a newer version", "", "structure", kUnsupported,
+        [](ArtifactParts& p) { p.metadata["format_version"] = std::to_string(kArtifactFormatVersion + 1); }},
        {"a version of no sense", "", "structure", kCorrupt,
         [](ArtifactParts& p) { p.metadata["format_version"] = "1x"; }},
        {"version 0", "", "structure", kCorrupt, [](ArtifactParts& p) { p.metadata["format_version"] = "0"; }},

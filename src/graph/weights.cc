@@ -37,6 +37,11 @@ format::TwoFourLayout two_four_layout(const Shape& weight_shape) {
   return {.rows = order.rows, .segments = order.taps, .segment_elems = order.channels};
 }
 
+format::VnmLayout vnm_layout(const Shape& weight_shape, const format::VnmPattern& pattern) {
+  const GroupOrder order = group_order_of(weight_shape);
+  return {.pattern = pattern, .rows = order.rows, .segments = order.taps, .segment_elems = order.channels};
+}
+
 std::vector<std::int8_t> to_group_order(std::span<const std::int8_t> codes, const Shape& weight_shape) {
   PARE_CHECK(static_cast<std::int64_t>(codes.size()) == element_count(weight_shape));
   std::vector<std::int8_t> grouped(codes.size());
@@ -54,11 +59,17 @@ std::vector<std::int8_t> from_group_order(std::span<const std::int8_t> codes, co
 
 std::vector<std::int8_t> codes_in_group_order(const Initializer& weight) {
   PARE_CHECK(weight.dtype == DType::kS8);
-  if (weight.encoding == Encoding::kTwoFour) {
-    return format::decode_two_four(weight.data.as<std::int8_t>(), weight.indices.as<std::uint8_t>(),
-                                   two_four_layout(weight.shape));
+  const auto stored = weight.data.as<std::int8_t>();
+  const auto indices = weight.indices.as<std::uint8_t>();
+  switch (weight.encoding) {
+    case Encoding::kTwoFour:
+      return format::decode_two_four(stored, indices, two_four_layout(weight.shape));
+    case Encoding::kVnm:
+      return format::decode_vnm(stored, indices, vnm_layout(weight.shape, weight.vnm));
+    case Encoding::kDense:
+      break;
   }
-  return to_group_order(weight.data.as<std::int8_t>(), weight.shape);
+  return to_group_order(stored, weight.shape);
 }
 
 std::int64_t count_zeros(const Initializer& weight) {
@@ -79,11 +90,23 @@ Initializer encode_two_four(const Initializer& dense) {
   return result;
 }
 
-Initializer decode_two_four(const Initializer& packed) {
-  PARE_CHECK(packed.encoding == Encoding::kTwoFour);
-  Initializer result = packed;
+Initializer encode_vnm(const Initializer& dense, const format::VnmPattern& pattern) {
+  PARE_CHECK(dense.encoding == Encoding::kDense);
+  const format::VnmWeights packed = format::encode_vnm(codes_in_group_order(dense), vnm_layout(dense.shape, pattern));
+  Initializer result = dense;
+  result.encoding = Encoding::kVnm;
+  result.vnm = pattern;
+  result.data = Buffer::copy_of(packed.values);
+  result.indices = Buffer::copy_of(packed.indices);
+  return result;
+}
+
+Initializer decode_dense(const Initializer& weight) {
+  if (weight.encoding == Encoding::kDense) return weight;
+  Initializer result = weight;
   result.encoding = Encoding::kDense;
-  result.data = Buffer::copy_of(from_group_order(codes_in_group_order(packed), packed.shape));
+  result.vnm = {};
+  result.data = Buffer::copy_of(from_group_order(codes_in_group_order(weight), weight.shape));
   result.indices = {};
   return result;
 }

@@ -1,6 +1,6 @@
-// Weights between their encodings: row-major as trained, 2:4 as stored, group order as kernels want them.
+// Weights between their encodings: row-major as trained, 2:4 or V:N:M as stored, group order as kernels want them.
 //
-// Group order is [O, kh, kw, I] for a convolution (groups of four run along the input channels) and row-major [n, k]
+// Group order is [O, kh, kw, I] for a convolution (groups run along the input channels) and row-major [n, k]
 // for a matrix; format/two_four.h says why.
 #pragma once
 
@@ -9,12 +9,14 @@
 #include <vector>
 
 #include "pare/format/two_four.h"
+#include "pare/format/vnm.h"
 #include "pare/graph/graph.h"
 
 namespace pare::graph {
 
 // Of a weight [O, I, kh, kw] or [n, k]. Precondition: rank 4 or 2.
 [[nodiscard]] format::TwoFourLayout two_four_layout(const Shape& weight_shape);
+[[nodiscard]] format::VnmLayout vnm_layout(const Shape& weight_shape, const format::VnmPattern& pattern);
 
 // Row-major codes [O, I, kh, kw] (or [n, k]) to group order, and back. Precondition: sizes match the shape.
 [[nodiscard]] std::vector<std::int8_t> to_group_order(std::span<const std::int8_t> codes, const Shape& weight_shape);
@@ -23,13 +25,15 @@ namespace pare::graph {
 // Codes of an int8 weight in group order, whatever its encoding. Precondition: the graph was validated.
 [[nodiscard]] std::vector<std::int8_t> codes_in_group_order(const Initializer& weight);
 
-// Codes of an int8 weight that are 0; those that 2:4 leaves out count. Precondition: the graph was validated.
+// Codes of an int8 weight that are 0; those that the encoding leaves out count. Precondition: the graph was validated.
 [[nodiscard]] std::int64_t count_zeros(const Initializer& weight);
 
 // A dense int8 weight re-encoded as 2:4; quantization is kept. Precondition: the pattern holds
 // (format::find_two_four_violation of to_group_order(codes)).
 [[nodiscard]] Initializer encode_two_four(const Initializer& dense);
-// The reverse.
-[[nodiscard]] Initializer decode_two_four(const Initializer& packed);
+// The same for V:N:M (format::find_vnm_violation).
+[[nodiscard]] Initializer encode_vnm(const Initializer& dense, const format::VnmPattern& pattern);
+// The reverse of either; a dense weight as it is.
+[[nodiscard]] Initializer decode_dense(const Initializer& weight);
 
 }  // namespace pare::graph

@@ -38,7 +38,7 @@ TEST(Weights, TwoFourEncodingKeepsEveryCodeAndZero) {
     for (const std::string& name : packed.weight_names()) {
       const Initializer& weight = packed.initializer(name);
       ASSERT_EQ(weight.encoding, Encoding::kTwoFour);
-      const Initializer dense = decode_two_four(weight);
+      const Initializer dense = decode_dense(weight);
       const auto codes = dense.data.as<std::int8_t>();
       EXPECT_EQ(static_cast<std::int64_t>(codes.size()), element_count(weight.shape));
       EXPECT_EQ(count_zeros(dense), std::count(codes.begin(), codes.end(), 0));
@@ -48,6 +48,26 @@ TEST(Weights, TwoFourEncodingKeepsEveryCodeAndZero) {
       EXPECT_TRUE(std::ranges::equal(again.data.bytes(), weight.data.bytes()));
       EXPECT_TRUE(std::ranges::equal(again.indices.bytes(), weight.indices.bytes()));
     }
+  }
+}
+
+TEST(Weights, VnmEncodingKeepsEveryCodeAndZero) {
+  for (const format::VnmPattern& pattern : {format::VnmPattern{64, 2, 4}, {16, 1, 8}}) {
+    testing::GraphOptions options = testing::odd_options(false);
+    options.vnm = pattern;
+    const Artifact artifact = testing::random_artifact(12, options);
+    int encoded = 0;
+    for (const auto& [name, weight] : artifact.graph.initializers) {
+      if (weight.encoding != Encoding::kVnm) continue;
+      ++encoded;
+      EXPECT_EQ(weight.pattern(), format::to_string(pattern));
+      const Initializer dense = decode_dense(weight);
+      EXPECT_EQ(codes_in_group_order(dense), codes_in_group_order(weight)) << name;
+      EXPECT_EQ(count_zeros(dense), count_zeros(weight)) << name;
+      EXPECT_EQ(dense.quantization, weight.quantization) << name;
+      EXPECT_EQ(encode_vnm(dense, pattern).data.as<std::int8_t>().size(), weight.data.as<std::int8_t>().size());
+    }
+    EXPECT_GT(encoded, 2);
   }
 }
 

@@ -17,6 +17,8 @@ struct CanonicalWeights {
   std::int64_t n = 0;
   std::int64_t segments = 1;
   std::int64_t segment_elems = 0;
+  // Segments whose activations lie side by side: the taps of a line of a convolution's kernel, unless it is dilated.
+  std::int64_t line_segments = 1;
   format::VnmPattern vnm = {};  // V:N:M only
 
   [[nodiscard]] std::int64_t k() const { return segments * segment_elems; }

@@ -187,7 +187,7 @@ TEST(Sparsify, PacksMaskedWeightsAndSaysWhyOthersStayDense) {
     EXPECT_EQ(decisions[i].pattern, "2:4") << decisions[i].weight;
     const graph::Initializer& packed = graph.initializer(decisions[i].weight);
     EXPECT_EQ(packed.encoding, graph::Encoding::kTwoFour);
-    const graph::Initializer decoded = graph::decode_two_four(packed);
+    const graph::Initializer decoded = graph::decode_dense(packed);
     const auto codes = decoded.data.bytes();
     const auto expected = dense.initializer(decisions[i].weight).data.bytes();
     EXPECT_TRUE(std::equal(codes.begin(), codes.end(), expected.begin(), expected.end())) << decisions[i].weight;

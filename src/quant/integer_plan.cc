@@ -85,6 +85,9 @@ IntegerPlan plan_integer_graph(const graph::Graph& graph) {
       if (layer.output == graph.output) {
         refuse(node, "the network must end in a Gemm, whose float32 output are the logits");
       }
+    } else if (node.op_type == "Add" || node.op_type == "GlobalAveragePool") {
+      refuse(node, "quantization-aware training does not have this operator yet, the runtime does",
+             "train without it, or without QAT");
     } else {
       refuse(node, "it has no integer form", "Conv, Gemm, Relu, MaxPool and Flatten have");
     }

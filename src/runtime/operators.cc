@@ -3,30 +3,11 @@
 #include <algorithm>
 #include <utility>
 
+#include "pare/runtime/operator_work.h"
+
 namespace pare::runtime {
 
 namespace {
-
-// Tiles per thread: enough that a thread which the system interrupts does not hold up the others for long.
-constexpr std::int64_t kTilesPerThread = 4;
-// A tile takes at least so many multiply-adds or bytes: some 5 us of scalar code, about what handing it over costs.
-constexpr std::int64_t kLeastWorkPerTile = std::int64_t{1} << 17;
-
-std::size_t tile_items(const ThreadPool& pool, std::int64_t items, std::int64_t work_per_item) {
-  const auto tiles = static_cast<std::int64_t>(pool.threads()) * kTilesPerThread;
-  const std::int64_t even = (items + tiles - 1) / tiles;
-  const std::int64_t least = kLeastWorkPerTile / std::max<std::int64_t>(work_per_item, 1);
-  return static_cast<std::size_t>(std::max<std::int64_t>({even, least, 1}));
-}
-
-// body(begin, end) over [0, items), in parallel.
-template <typename Body>
-void spread(const RunContext& context, std::int64_t items, std::int64_t work_per_item, const Body& body) {
-  auto run = [&body](std::size_t begin, std::size_t end) {
-    body(static_cast<std::int64_t>(begin), static_cast<std::int64_t>(end));
-  };
-  context.pool.parallel_for(static_cast<std::size_t>(items), tile_items(context.pool, items, work_per_item), run);
-}
 
 // Into how many blocks `items` of work are cut: one for one thread, which then passes over its weights only once.
 std::int64_t block_count(const ThreadPool& pool, std::int64_t items, std::int64_t work_per_item) {
@@ -37,11 +18,6 @@ std::int64_t block_count(const ThreadPool& pool, std::int64_t items, std::int64_
 
 void* scratch_of(const RunContext& context, std::size_t slot) {
   return context.scratch + slot * context.scratch_stride;
-}
-
-template <typename T>
-T* at(const RunContext& context, std::size_t offset) {
-  return reinterpret_cast<T*>(context.arena + offset);
 }
 
 }  // namespace
@@ -118,7 +94,8 @@ void QGemm::run(const RunContext& context) const {
   const std::int64_t units = (args.n + unit - 1) / unit;
   const std::int64_t column_blocks = block_count(context.pool, units, args.m * std::min(unit, args.n) * args.k);
   const std::int64_t row_units = (args.m + kLeastBlockRows - 1) / kLeastBlockRows;
-  const std::int64_t row_blocks = std::min(row_units, block_count(context.pool, args.m, args.n * args.k) / column_blocks);
+  const std::int64_t row_blocks =
+      std::min(row_units, block_count(context.pool, args.m, args.n * args.k) / column_blocks);
   const std::int64_t rows = std::max<std::int64_t>(row_blocks, 1);
   context.pool.parallel_for_slots(
       static_cast<std::size_t>(column_blocks * rows), [&](std::size_t slot, std::size_t index) {

@@ -10,6 +10,8 @@
 #include "pare/base/strings.h"
 #include "pare/format/affine.h"
 #include "pare/graph/weights.h"
+#include "pare/runtime/format_choice.h"
+#include "pare/runtime/operators_elementwise.h"
 
 namespace pare::runtime {
 
@@ -71,10 +73,12 @@ class Planner {
       planned.shape.assign(value.shape.begin() + 1, value.shape.end());
       planned.channels_last = planned.shape.size() == 3;
       planned.elems = element_count(planned.shape);
-      if (node.inputs[0] != graph_.input) {
-        const std::size_t read = buffer_of.at(node.inputs[0]);
-        requests[read].last_step = index;
-        if (is_alias(node, values_.at(node.inputs[0]))) buffer_of[node.output] = read;
+      // Nodes come in order, so the last reader of a buffer is the last to say so.
+      for (const std::string& input : node.inputs) {
+        const auto read = buffer_of.find(input);  // initializers and the graph's input have no buffer
+        if (read == buffer_of.end()) continue;
+        requests[read->second].last_step = index;
+        if (is_alias(node, values_.at(input))) buffer_of[node.output] = read->second;
       }
       if (!buffer_of.contains(node.output)) {
         buffer_of[node.output] = requests.size();
@@ -96,10 +100,12 @@ class Planner {
 
   [[nodiscard]] std::unique_ptr<Operator> make_operator(const graph::Node& node, PlannedLayer& layer) {
     if (node.op_type == "QuantizeLinear") return quantize_input(node, layer);
-    if (node.op_type == "QLinearConv") return conv(node, layer);
+    if (node.op_type == "QLinearConv") return node.is_depthwise() ? depthwise(node, layer) : conv(node, layer);
     if (node.op_type == "QGemm") return gemm(node, layer);
     if (node.op_type == "MaxPool") return max_pool(node, layer);
     if (node.op_type == "Flatten") return flatten(node, layer);
+    if (node.op_type == "QLinearAdd") return add(node, layer);
+    if (node.op_type == "QLinearGlobalAveragePool") return global_average_pool(node, layer);
     throw Error(ErrorCategory::kUnsupported, str_cat("no kernel runs ", node.op_type),
                 str_cat(where(), ", node '", node.name, "'"));
   }
@@ -144,29 +150,33 @@ class Planner {
     return epilogue;
   }
 
-  // Weights as a packing routine reads them; `grouped` keeps dense codes in group order alive.
+  // Weights as the packing routine of a format reads them; `grouped` keeps dense codes in group order alive.
   [[nodiscard]] static kernels::CanonicalWeights canonical(const graph::Initializer& weight,
+                                                           kernels::WeightFormat format, std::int64_t line_segments,
                                                            std::vector<std::int8_t>& grouped) {
     const format::TwoFourLayout layout = graph::two_four_layout(weight.shape);
     kernels::CanonicalWeights canonical;
     canonical.n = layout.rows;
     canonical.segments = layout.segments;
     canonical.segment_elems = layout.segment_elems;
-    if (weight.encoding == graph::Encoding::kTwoFour) {
+    canonical.line_segments = line_segments;
+    if (format == kernels::WeightFormat::kDense) {
+      grouped = graph::codes_in_group_order(weight);
+      canonical.values = grouped.data();
+    } else {
+      canonical.vnm = weight.vnm;
       canonical.values = weight.data.as<std::int8_t>().data();
       canonical.indices = weight.indices.as<std::uint8_t>().data();
-    } else {
-      grouped = graph::to_group_order(weight.data.as<std::int8_t>(), weight.shape);
-      canonical.values = grouped.data();
     }
     return canonical;
   }
 
   template <typename Kernel>
-  [[nodiscard]] PackedLayer pack(const graph::Node& node, const Kernel& kernel, PlannedLayer& layer) const {
+  [[nodiscard]] PackedLayer pack(const graph::Node& node, const Kernel& kernel, std::int64_t line_segments,
+                                 PlannedLayer& layer) const {
     const graph::Initializer& weight = graph_.initializers.at(node.inputs[1]);
     std::vector<std::int8_t> grouped;
-    const kernels::CanonicalWeights weights = canonical(weight, grouped);
+    const kernels::CanonicalWeights weights = canonical(weight, kernel.format, line_segments, grouped);
     PackedLayer packed;
     packed.weights = AlignedBytes(kernel.packed_bytes(weights));
     kernel.pack(weights, packed.weights.data());
@@ -179,30 +189,53 @@ class Planner {
       packed.multiplier.push_back(to_float ? scale
                                            : format::requantize_multiplier(scale, params_of(node.output).scale));
     }
-    describe_weight(node, kernel.name, kernel.note, packed.weights.size(), layer);
+    describe_weight(node, kernel.name, packed.weights.size(), layer);
+    if (kernel.format != kernels::WeightFormat::kDense && !kernel.uses_zeros(weights)) {
+      const std::string reason = *kernel.note != '\0' ? kernel.note : "no kernel for this pattern at this shape";
+      add_note(str_cat("stored ", weight.pattern(), ", expanded to dense when loaded: ", reason), layer);
+    }
     return packed;
   }
 
-  void describe_weight(const graph::Node& node, const char* kernel, const std::string& kernel_note,
-                       std::size_t packed_bytes, PlannedLayer& layer) const {
+  static void add_note(const std::string& note, PlannedLayer& layer) {
+    if (note.empty()) return;
+    layer.note += layer.note.empty() ? note : "; " + note;
+  }
+
+  void describe_weight(const graph::Node& node, const char* kernel, std::size_t packed_bytes,
+                       PlannedLayer& layer) const {
     const graph::Initializer& weight = graph_.initializers.at(node.inputs[1]);
     layer.kernel = kernel;
-    layer.pattern = weight.encoding == graph::Encoding::kTwoFour ? "2:4" : "dense";
+    layer.pattern = weight.pattern();
     layer.weight_bytes = static_cast<std::int64_t>(packed_bytes);
     const Shape& out = layer.output_shape;
     const std::int64_t pixels = out.size() == 3 ? out[1] * out[2] : 1;
     layer.macs = element_count(weight.shape) * pixels;
-    layer.note = kernel_note;
     for (const graph::LayerPromise& promise : artifact_.promises) {
       if (promise.weight != node.inputs[1]) continue;
       layer.pattern = promise.pattern;
-      if (!promise.note.empty()) layer.note = layer.note.empty() ? promise.note : promise.note + "; " + layer.note;
+      add_note(promise.note, layer);
     }
   }
 
+  // The form in which a layer runs; why it is not the stored one goes into the layer's note.
+  [[nodiscard]] kernels::WeightFormat choose(const graph::Initializer& weight, const LayerWork& work,
+                                             PlannedLayer& layer) const {
+    const FormatChoice choice = choose_format(work, format_of(weight), weight.vnm, isa_, cpu_vendor());
+    add_note(choice.note, layer);
+    return choice.format;
+  }
+
   [[nodiscard]] static kernels::WeightFormat format_of(const graph::Initializer& weight) {
-    return weight.encoding == graph::Encoding::kTwoFour ? kernels::WeightFormat::kTwoFour
-                                                        : kernels::WeightFormat::kDense;
+    switch (weight.encoding) {
+      case graph::Encoding::kTwoFour:
+        return kernels::WeightFormat::kTwoFour;
+      case graph::Encoding::kVnm:
+        return kernels::WeightFormat::kVnm;
+      case graph::Encoding::kDense:
+        break;
+    }
+    return kernels::WeightFormat::kDense;
   }
 
   [[nodiscard]] std::unique_ptr<Operator> conv(const graph::Node& node, PlannedLayer& layer) {
@@ -210,7 +243,9 @@ class Planner {
     const PlannedValue& output = values_.at(node.output);
     const graph::Initializer& weight = graph_.initializers.at(node.inputs[1]);
     const graph::Window window = graph::window_of(graph_, node);
-    const kernels::QConvKernel& kernel = kernels::find_qconv_kernel(format_of(weight), isa_);
+    const LayerWork work{output.shape[1] * output.shape[2], weight.shape[0],
+                         element_count(weight.shape) / weight.shape[0]};
+    const kernels::QConvKernel& kernel = kernels::find_qconv_kernel(choose(weight, work, layer), isa_);
     kernels::QConvArgs args;
     args.shape = {.in_h = input.shape[1],
                   .in_w = input.shape[2],
@@ -228,14 +263,65 @@ class Planner {
                   .pad_left = window.pad_left};
     args.x_zero_point = params_of(node.inputs[0]).zero_point;
     args.epilogue = epilogue_of(node);
-    return std::make_unique<QConv>(kernel, args, pack(node, kernel, layer), input.offset, output.offset);
+    return std::make_unique<QConv>(kernel, args,
+                                   pack(node, kernel, window.dilation_w == 1 ? window.kernel_w : 1, layer),
+                                   input.offset, output.offset);
+  }
+
+  [[nodiscard]] std::unique_ptr<Operator> depthwise(const graph::Node& node, PlannedLayer& layer) {
+    const PlannedValue& input = values_.at(node.inputs[0]);
+    const PlannedValue& output = values_.at(node.output);
+    const graph::Initializer& weight = graph_.initializers.at(node.inputs[1]);
+    const graph::Window window = graph::window_of(graph_, node);
+    const kernels::DepthwiseKernel& kernel = kernels::find_depthwise_kernel(isa_);
+    const kernels::Epilogue epilogue = epilogue_of(node);
+    const format::AffineParams input_params = params_of(node.inputs[0]);
+    const format::AffineParams output_params = params_of(node.output);
+    std::vector<float> multipliers;
+    for (const float weight_scale : weight.quantization->scales) {
+      multipliers.push_back(format::requantize_multiplier(format::accumulator_scale(input_params.scale, weight_scale),
+                                                          output_params.scale));
+    }
+    // One channel a segment: group order is [channels][taps], whatever the encoding.
+    const std::vector<std::int8_t> codes = graph::codes_in_group_order(weight);
+    const kernels::DepthwiseWeights weights{
+        .channels = input.shape[0],
+        .kernel_h = window.kernel_h,
+        .kernel_w = window.kernel_w,
+        .values = codes.data(),
+        .bias = graph_.initializers.at(node.inputs[2]).data.as<std::int32_t>().data(),
+        .multiplier = multipliers.data(),
+        .x_zero_point = input_params.zero_point};
+    AlignedBytes packed(kernel.packed_bytes(weights));
+    kernel.pack(weights, packed.data());
+    kernels::DepthwiseArgs args;
+    args.in_h = input.shape[1];
+    args.in_w = input.shape[2];
+    args.channels = input.shape[0];
+    args.out_h = output.shape[1];
+    args.out_w = output.shape[2];
+    args.kernel_h = window.kernel_h;
+    args.kernel_w = window.kernel_w;
+    args.stride_h = window.stride_h;
+    args.stride_w = window.stride_w;
+    args.dilation_h = window.dilation_h;
+    args.dilation_w = window.dilation_w;
+    args.pad_top = window.pad_top;
+    args.pad_left = window.pad_left;
+    args.x_zero_point = input_params.zero_point;
+    args.y_zero_point = epilogue.zero_point;
+    args.qmin = epilogue.qmin;
+    describe_weight(node, kernel.name, packed.size(), layer);
+    add_note(kernel.note, layer);
+    return std::make_unique<Depthwise>(kernel, args, std::move(packed), input.offset, output.offset);
   }
 
   [[nodiscard]] std::unique_ptr<Operator> gemm(const graph::Node& node, PlannedLayer& layer) {
     const PlannedValue& input = values_.at(node.inputs[0]);
     const PlannedValue& output = values_.at(node.output);
     const graph::Initializer& weight = graph_.initializers.at(node.inputs[1]);
-    const kernels::QGemmKernel& kernel = kernels::find_qgemm_kernel(format_of(weight), isa_);
+    const kernels::QGemmKernel& kernel =
+        kernels::find_qgemm_kernel(choose(weight, {1, output.elems, input.elems}, layer), isa_);
     kernels::QGemmArgs args;
     args.a_stride_bytes = input.elems;
     args.a_zero_point = params_of(node.inputs[0]).zero_point;
@@ -244,7 +330,7 @@ class Planner {
     args.n = output.elems;
     args.k = input.elems;
     args.epilogue = epilogue_of(node);
-    return std::make_unique<QGemm>(kernel, args, pack(node, kernel, layer), input.offset, output.offset);
+    return std::make_unique<QGemm>(kernel, args, pack(node, kernel, 1, layer), input.offset, output.offset);
   }
 
   [[nodiscard]] std::unique_ptr<Operator> max_pool(const graph::Node& node, PlannedLayer& layer) {
@@ -283,6 +369,39 @@ class Planner {
     layer.kernel = kernel.name;
     layer.note = "from NHWC to the order of the columns of the next weight";
     return std::make_unique<Flatten>(kernel, args, input.offset, values_.at(node.output).offset);
+  }
+
+  [[nodiscard]] std::unique_ptr<Operator> add(const graph::Node& node, PlannedLayer& layer) {
+    const PlannedValue& a = values_.at(node.inputs[0]);
+    const PlannedValue& b = values_.at(node.inputs[1]);
+    const PlannedValue& output = values_.at(node.output);
+    PARE_CHECK(a.channels_last == b.channels_last && a.shape == b.shape);
+    const kernels::AddKernel& kernel = kernels::find_add_kernel(isa_);
+    kernels::AddArgs args;
+    const auto set = [](format::AffineParams params, float& scale, std::int32_t& zero_point) {
+      scale = params.scale;
+      zero_point = params.zero_point;
+    };
+    set(params_of(node.inputs[0]), args.a_scale, args.a_zero_point);
+    set(params_of(node.inputs[1]), args.b_scale, args.b_zero_point);
+    set(params_of(node.output), args.y_scale, args.y_zero_point);
+    args.qmin = epilogue_of(node).qmin;
+    layer.kernel = kernel.name;
+    return std::make_unique<Add>(kernel, args, output.elems, a.offset, b.offset, output.offset);
+  }
+
+  [[nodiscard]] std::unique_ptr<Operator> global_average_pool(const graph::Node& node, PlannedLayer& layer) {
+    const PlannedValue& input = values_.at(node.inputs[0]);
+    const kernels::GlobalAveragePoolKernel& kernel = kernels::find_global_average_pool_kernel(isa_);
+    kernels::GlobalAveragePoolArgs args;
+    args.pixels = input.shape[1] * input.shape[2];
+    args.channels = input.shape[0];
+    args.x_scale = params_of(node.inputs[0]).scale;
+    args.x_zero_point = params_of(node.inputs[0]).zero_point;
+    args.y_scale = params_of(node.output).scale;
+    args.y_zero_point = params_of(node.output).zero_point;
+    layer.kernel = kernel.name;
+    return std::make_unique<GlobalAveragePool>(kernel, args, input.offset, values_.at(node.output).offset);
   }
 
   const graph::Artifact& artifact_;

@@ -81,8 +81,12 @@ struct Session::Impl {
   void run(const std::uint8_t* raw, const float* real, std::int64_t count, float* logits) {
     for (std::int64_t begin = 0; begin < count; begin += max_batch) {
       const std::int64_t batch = std::min(max_batch, count - begin);
-      const RunContext context{pool, arena.data(), batch, raw == nullptr ? nullptr : raw + begin * plan.input_elems,
-                               real == nullptr ? nullptr : real + begin * plan.input_elems, scratch.data(),
+      const RunContext context{pool,
+                               arena.data(),
+                               batch,
+                               raw == nullptr ? nullptr : raw + begin * plan.input_elems,
+                               real == nullptr ? nullptr : real + begin * plan.input_elems,
+                               scratch.data(),
                                plan.scratch_bytes};
       for (std::size_t index = 0; index < plan.steps.size(); ++index) {
         run_step(context, index);

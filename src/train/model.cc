@@ -52,13 +52,16 @@ void check_name(const graph::Node& node) {
   }
 }
 
+// Values come first, parameters and buffers after them; an Add has two values, all others one.
+std::size_t value_inputs(const graph::Node& node) { return node.op_type == "Add" ? 2 : 1; }
+
 // Names every initializer after the node that reads it. Precondition: the graph was validated, so each has one reader.
 graph::Graph with_canonical_names(graph::Graph graph) {
   std::map<std::string, graph::Initializer> initializers;
   for (graph::Node& node : graph.nodes) {
     check_name(node);
     const std::vector<std::string>& names = tensor_names(node);
-    for (std::size_t i = 1; i < node.inputs.size(); ++i) {
+    for (std::size_t i = value_inputs(node); i < node.inputs.size(); ++i) {
       std::string name = str_cat(node.name, ".", names.at(i));
       initializers[name] = graph.initializers.at(node.inputs[i]);
       node.inputs[i] = std::move(name);
@@ -116,7 +119,7 @@ void Model::build(graph::Graph graph) {
 void Model::add_layer(const graph::Node& node) {
   auto layer = std::make_shared<Layer>();
   const std::vector<std::string>& names = tensor_names(node);
-  for (std::size_t i = 1; i < node.inputs.size(); ++i) {
+  for (std::size_t i = value_inputs(node); i < node.inputs.size(); ++i) {
     torch::Tensor tensor = to_tensor(graph_.initializer(node.inputs[i]), device_);
     if (names[i] == "weight" || names[i] == "bias") {
       layer->parameters.emplace_back(names[i], tensor.requires_grad_(true));
@@ -183,15 +186,25 @@ void Model::register_layer(const std::string& name) {
 
 void Model::plan_steps() {
   using Op = Step::Op;
-  static const std::map<std::string, Op> ops = {{"Conv", Op::kConv},       {"BatchNormalization", Op::kBatchNorm},
-                                                {"Relu", Op::kRelu},       {"MaxPool", Op::kMaxPool},
-                                                {"Flatten", Op::kFlatten}, {"Gemm", Op::kGemm}};
+  static const std::map<std::string, Op> ops = {{"Conv", Op::kConv},
+                                                {"BatchNormalization", Op::kBatchNorm},
+                                                {"Relu", Op::kRelu},
+                                                {"Add", Op::kAdd},
+                                                {"GlobalAveragePool", Op::kGlobalAveragePool},
+                                                {"MaxPool", Op::kMaxPool},
+                                                {"Flatten", Op::kFlatten},
+                                                {"Gemm", Op::kGemm}};
   std::map<std::string, std::size_t> numbers = {{graph_.input, 0}};
   std::vector<Step> steps;
   for (const graph::Node& node : graph_.nodes) {
     const auto op = ops.find(node.op_type);
     if (op == ops.end()) {
-      throw_unsupported(node, "cannot be trained", "Conv, BatchNormalization, Relu, MaxPool, Flatten and Gemm can");
+      throw_unsupported(node, "cannot be trained",
+                        "Conv, BatchNormalization, Relu, Add, GlobalAveragePool, MaxPool, Flatten and Gemm can");
+    }
+    if (node.is_depthwise()) {
+      throw_unsupported(node, "a depthwise convolution cannot be trained yet",
+                        "the runtime has them, training does not");
     }
     const Layer& layer = *layers_.at(node.name);
     Step step;
@@ -219,14 +232,16 @@ void Model::plan_steps() {
       step.running_var = layer.tensor("running_var");
       step.eps = node.float_attribute("epsilon", 1e-5F);
       step.momentum = 1.0F - node.float_attribute("momentum", 0.9F);  // ONNX counts what stays, LibTorch what is new
+    } else if (step.op == Op::kAdd) {
+      step.other = numbers.at(node.inputs[1]);
     }
     const bool one_reader = graph_.consumers_of(node.inputs[0]).size() == 1 && node.inputs[0] != graph_.output;
     step.last_use = one_reader;
-    // Conv, BatchNormalization and Gemm keep their inputs for the backward pass, not their outputs.
+    // Conv, BatchNormalization, Gemm and Add keep at most their inputs for the backward pass, not their outputs.
     if (step.op == Op::kRelu && one_reader && step.input > 0) {
       const Step& producer = steps[step.input - 1];
-      step.in_place = producer.quantizer == nullptr &&
-                      (producer.op == Op::kConv || producer.op == Op::kBatchNorm || producer.op == Op::kGemm);
+      step.in_place = producer.quantizer == nullptr && (producer.op == Op::kConv || producer.op == Op::kBatchNorm ||
+                                                        producer.op == Op::kGemm || producer.op == Op::kAdd);
     }
     numbers[node.output] = steps.size() + 1;
     steps.push_back(std::move(step));
@@ -254,6 +269,7 @@ torch::Tensor Model::forward(const torch::Tensor& input) {
   values[0] = input_quantizer == activation_quantizers_.end() ? input : input_quantizer->second->forward(input);
   for (std::size_t i = 0; i < steps_.size(); ++i) {
     const Step& step = steps_[i];
+    const torch::Tensor other = step.op == Step::Op::kAdd ? values[step.other] : torch::Tensor();
     torch::Tensor x = step.last_use ? std::move(values[step.input]) : values[step.input];
     torch::Tensor y;
     switch (step.op) {
@@ -269,6 +285,12 @@ torch::Tensor Model::forward(const torch::Tensor& input) {
         break;
       case Step::Op::kRelu:
         y = step.in_place ? torch::relu_(x) : torch::relu(x);
+        break;
+      case Step::Op::kAdd:
+        y = x + other;
+        break;
+      case Step::Op::kGlobalAveragePool:
+        y = x.mean({2, 3}, /*keepdim=*/true);
         break;
       case Step::Op::kMaxPool:
         if (!step.edge_padding.empty()) {

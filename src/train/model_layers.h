@@ -31,10 +31,11 @@ struct Model::Layer {
 };
 
 struct Model::Step {
-  enum class Op { kConv, kBatchNorm, kRelu, kMaxPool, kFlatten, kGemm };
+  enum class Op { kConv, kBatchNorm, kRelu, kAdd, kGlobalAveragePool, kMaxPool, kFlatten, kGemm };
 
   Op op = Op::kRelu;
   std::size_t input = 0;  // values are numbered: 0 is the graph's input, step i makes value i + 1
+  std::size_t other = 0;  // the second input of an Add
   bool last_use = false;  // of the input
   bool in_place = false;  // Relu: nobody else needs the input's elements, backward passes included
   std::shared_ptr<WeightPipeline> weight;

@@ -4,6 +4,7 @@
 
 #include <limits>
 
+#include "pare/base/rng.h"
 #include "pare/base/testing.h"
 #include "pare/graph/builtin.h"
 #include "pare/train/testing/tiny.h"
@@ -456,8 +457,56 @@ TEST(Model, StatesThatDoNotFitAreRefusedAndChangeNothing) {
   EXPECT_EQ(first_difference(good, copy_of_state(model)), "");
 }
 
+TEST(Model, SumsAndAveragesEqualThoseWrittenByHand) {
+  // conv1 -> relu1 -> conv2 -> add(conv2, relu1) -> relu2 -> average -> flatten -> fc
+  graph::Graph graph;
+  graph.name = "residual";
+  graph.input = "input";
+  graph.output = "logits";
+  graph.values["input"] = {.dtype = DType::kF32, .shape = {graph::kBatch, 2, 5, 4}, .quantization = {}};
+  Rng rng(3);
+  const auto draw = [&](const std::string& name, const Shape& shape) {
+    std::vector<float> values(static_cast<std::size_t>(element_count(shape)));
+    for (float& value : values) value = rng.normal();
+    graph.initializers[name] = graph::Initializer::f32(shape, values);
+  };
+  draw("conv1.weight", {3, 2, 1, 1});
+  draw("conv2.weight", {3, 3, 1, 1});
+  draw("fc.weight", {2, 3});
+  const auto append = [&](const char* name, const char* op_type, std::vector<std::string> inputs, const char* output,
+                          std::map<std::string, graph::Attribute> attributes = {}) {
+    graph.nodes.push_back({.name = name,
+                           .op_type = op_type,
+                           .inputs = std::move(inputs),
+                           .output = output,
+                           .attributes = std::move(attributes)});
+  };
+  append("conv1", "Conv", {"input", "conv1.weight"}, "c1");
+  append("relu1", "Relu", {"c1"}, "r1");
+  append("conv2", "Conv", {"r1", "conv2.weight"}, "c2");
+  append("add", "Add", {"c2", "r1"}, "sum");
+  append("twice", "Add", {"sum", "sum"}, "double");
+  append("relu2", "Relu", {"double"}, "r2");
+  append("average", "GlobalAveragePool", {"r2"}, "mean");
+  append("flatten", "Flatten", {"mean"}, "flat");
+  append("fc", "Gemm", {"flat", "fc.weight"}, "logits", {{"transB", std::int64_t{1}}});
+  Model model(graph);
+  const torch::Tensor images = torch::randn({4, 2, 5, 4});
+  const torch::Tensor r1 = torch::relu(torch::conv2d(images, parameter(model, "conv1.weight")));
+  const torch::Tensor sum = torch::conv2d(r1, parameter(model, "conv2.weight")) + r1;
+  const torch::Tensor expected = torch::linear(torch::relu(sum + sum).mean({2, 3}), parameter(model, "fc.weight"));
+  const torch::Tensor logits = model.forward(images);
+  // The same operations on the same operands.
+  EXPECT_TRUE(torch::allclose(logits, expected, 1e-5, 1e-6));
+  logits.sum().backward();
+  const torch::Tensor ours = parameter(model, "conv1.weight").grad().clone();
+  model.zero_grad();
+  expected.sum().backward();
+  EXPECT_TRUE(torch::allclose(ours, parameter(model, "conv1.weight").grad(), 1e-4, 1e-5));
+}
+
 TEST(Model, BuiltinsTrainToLowerLoss) {
-  for (const char* name : {"mlp", "convnet"}) {
+  for (const char* name : {"mlp", "convnet", "small_cnn", "resnet18"}) {
     Model model(graph::builtin(name, 0, 1, 8, 8, 4));
     torch::manual_seed(11);
     const torch::Tensor images = torch::randn({16, 1, 8, 8});

@@ -4,8 +4,10 @@
 // a product of k random codes have a standard deviation near 74 * 73 * sqrt(k), and the output scale follows that.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -25,6 +27,11 @@ struct ConvOptions {
   std::vector<std::int64_t> pads{1, 1, 1, 1};  // top, left, bottom, right
   bool relu = true;
   std::int64_t pool = 2;  // 1: no MaxPool behind it
+  // The convolution's input is added to its output, through a 1 x 1 convolution where the shapes differ; the Relu
+  // follows the sum. Needs the default kernel, dilations and pads.
+  bool residual = false;
+  // One filter a channel; `channels` must be those of its input.
+  bool depthwise = false;
 };
 
 struct LinearOptions {
@@ -38,7 +45,9 @@ struct GraphOptions {
   std::vector<ConvOptions> convs;
   std::vector<LinearOptions> hidden;
   std::int64_t classes = 10;
-  bool two_four = false;  // encoding of every weight but the first convolution's when the image has one channel
+  bool global_average = false;  // QLinearGlobalAveragePool before Flatten
+  bool two_four = false;        // encoding of every weight but the first convolution's when the image has one channel
+  std::optional<format::VnmPattern> vnm;  // the same, instead of 2:4
 };
 
 namespace internal {
@@ -55,22 +64,36 @@ class RandomGraphBuilder {
     graph_.values["input"] = {.dtype = DType::kF32, .shape = image, .quantization = {}};
     scale_ = 0.02F;
     append("quantize_input", "QuantizeLinear", {"input"}, {}, random_codes(scale_));
-    std::int64_t in_channels = options_.image[0];
+    extents_ = options_.image;
     for (std::size_t i = 0; i < options_.convs.size(); ++i) {
       const ConvOptions& conv = options_.convs[i];
       const std::string number = std::to_string(i + 1);
-      weighted("conv" + number, "QLinearConv", {conv.channels, in_channels, conv.kernel[0], conv.kernel[1]}, conv.relu,
-               false, {{"strides", conv.strides}, {"dilations", conv.dilations}, {"pads", conv.pads}});
+      const Skip skip{value_, scale_, extents_};
+      std::map<std::string, Attribute> attributes{
+          {"strides", conv.strides}, {"dilations", conv.dilations}, {"pads", conv.pads}};
+      if (conv.depthwise) {
+        attributes["group"] = conv.channels;
+      }
+      weighted("conv" + number, "QLinearConv",
+               {conv.channels, conv.depthwise ? 1 : extents_[0], conv.kernel[0], conv.kernel[1]},
+               conv.relu && !conv.residual, false, std::move(attributes));
+      slide(conv.channels);
+      if (conv.residual) {
+        add(number, conv, skip);
+      }
       if (conv.pool > 1) {
         const std::vector<std::int64_t> window{conv.pool, conv.pool};
         append("pool" + number, "MaxPool", {value_}, {{"kernel_shape", window}, {"strides", window}},
                graph_.values.at(value_).quantization);
+        slide(conv.channels);
       }
-      in_channels = conv.channels;
+    }
+    if (options_.global_average) {
+      append("average", "QLinearGlobalAveragePool", {value_}, {}, random_codes(scale_ /= 2.0F));
+      extents_ = {extents_[0], 1, 1};
     }
     append("flatten", "Flatten", {value_}, {}, graph_.values.at(value_).quantization);
-    // Features are known only after inference, so a graph without its linear layers is inferred first.
-    std::int64_t features = flattened_features();
+    std::int64_t features = element_count(extents_);
     for (std::size_t i = 0; i <= options_.hidden.size(); ++i) {
       const bool last = i == options_.hidden.size();
       const std::int64_t out = last ? options_.classes : options_.hidden[i].features;
@@ -104,18 +127,36 @@ class RandomGraphBuilder {
                             .attributes = std::move(attributes)});
   }
 
-  std::int64_t flattened_features() {
-    std::int64_t height = options_.image[1];
-    std::int64_t width = options_.image[2];
-    std::int64_t channels = options_.image[0];
-    for (const Node& node : graph_.nodes) {
-      if (node.op_type == "QLinearConv" || node.op_type == "MaxPool") {
-        const Window window = window_of(graph_, node);
-        height = window.output_height(height);
-        width = window.output_width(width);
-      }
+  // What a convolution's input was.
+  struct Skip {
+    std::string value;
+    float scale;
+    Shape extents;
+  };
+
+  // After a node with a window: height and width of what it wrote.
+  void slide(std::int64_t channels) {
+    const Window window = window_of(graph_, graph_.nodes.back());
+    extents_ = {channels, window.output_height(extents_[1]), window.output_width(extents_[2])};
+  }
+
+  // Codes of either side spread over some 60 steps, so their sum does with a scale of the root of the squares.
+  void add(const std::string& number, const ConvOptions& conv, const Skip& skip) {
+    const std::string main_value = value_;
+    const float main_scale = scale_;
+    value_ = skip.value;
+    scale_ = skip.scale;
+    if (skip.extents != extents_) {
+      weighted("skip" + number, "QLinearConv", {conv.channels, skip.extents[0], 1, 1}, false, false,
+               {{"strides", conv.strides}});
     }
-    return (options_.convs.empty() ? channels : options_.convs.back().channels) * height * width;
+    const float scale = std::sqrt(main_scale * main_scale + scale_ * scale_);
+    std::map<std::string, Attribute> attributes;
+    if (conv.relu) {
+      attributes["fused_activation"] = std::string("Relu");
+    }
+    append("add" + number, "QLinearAdd", {main_value, value_}, std::move(attributes), random_codes(scale));
+    scale_ = scale;
   }
 
   // At most two codes of every four in group order, often fewer.
@@ -136,9 +177,30 @@ class RandomGraphBuilder {
     }
   }
 
+  // At most n of every m codes of a block of rows, often fewer.
+  void prune_vnm(std::vector<std::int8_t>& grouped, const format::VnmLayout& layout) {
+    const format::VnmPattern& p = layout.pattern;
+    for (std::int64_t block = 0; block < layout.blocks(); ++block) {
+      for (std::int64_t group = 0; group < layout.groups_per_row(); ++group) {
+        const std::int64_t first = group / layout.groups_per_segment() * layout.segment_elems;
+        const std::int64_t begin = group % layout.groups_per_segment() * p.m;
+        std::uint64_t kept = 0;
+        for (std::int64_t i = 0; i < p.n; ++i) kept |= std::uint64_t{1} << rng_.below(static_cast<std::uint64_t>(p.m));
+        for (std::int64_t i = begin; i < std::min(begin + p.m, layout.segment_elems); ++i) {
+          if ((kept >> (i - begin) & 1) != 0) continue;
+          for (std::int64_t row = block * p.v; row < std::min((block + 1) * p.v, layout.rows); ++row) {
+            grouped[static_cast<std::size_t>(row * layout.row_elems() + first + i)] = 0;
+          }
+        }
+      }
+    }
+  }
+
   void weighted(const std::string& name, const std::string& op_type, const Shape& shape, bool relu, bool is_last,
                 std::map<std::string, Attribute> attributes) {
-    const bool two_four = options_.two_four && !(op_type == "QLinearConv" && shape[1] == 1);
+    const bool sparse = !(op_type == "QLinearConv" && shape[1] == 1);
+    const bool two_four = options_.two_four && sparse;
+    const bool vnm = options_.vnm.has_value() && sparse;
     std::vector<std::int8_t> codes(static_cast<std::size_t>(element_count(shape)));
     for (std::int8_t& code : codes) {
       code = static_cast<std::int8_t>(static_cast<std::int32_t>(rng_.below(255)) - 127);
@@ -146,6 +208,11 @@ class RandomGraphBuilder {
     if (two_four) {
       std::vector<std::int8_t> grouped = to_group_order(codes, shape);
       prune(grouped, two_four_layout(shape));
+      codes = from_group_order(grouped, shape);
+    }
+    if (vnm) {
+      std::vector<std::int8_t> grouped = to_group_order(codes, shape);
+      prune_vnm(grouped, vnm_layout(shape, *options_.vnm));
       codes = from_group_order(grouped, shape);
     }
     const auto channels = static_cast<std::size_t>(shape[0]);
@@ -162,7 +229,9 @@ class RandomGraphBuilder {
     weight.shape = shape;
     weight.data = Buffer::copy_of(codes);
     weight.quantization = Quantization{.scales = scales, .zero_point = 0, .axis = 0};
-    graph_.initializers[name + ".weight"] = two_four ? encode_two_four(weight) : weight;
+    graph_.initializers[name + ".weight"] = two_four ? encode_two_four(weight)
+                                            : vnm    ? encode_vnm(weight, *options_.vnm)
+                                                     : weight;
     Initializer bias_item;
     bias_item.dtype = DType::kS32;
     bias_item.shape = {shape[0]};
@@ -185,6 +254,7 @@ class RandomGraphBuilder {
   Graph graph_;
   std::string value_;
   float scale_ = 1.0F;  // of value_
+  Shape extents_;       // of value_: channels, height, width
 };
 
 }  // namespace internal
@@ -239,6 +309,44 @@ class RandomGraphBuilder {
 }
 [[nodiscard]] inline Artifact odd_artifact(std::uint64_t seed, bool two_four) {
   return random_artifact(seed, odd_options(two_four));
+}
+
+// Residual sums, as ResNets have them: of a value that stays as it is, and of one that a 1 x 1 convolution brings to
+// shape; then an average of all pixels.
+[[nodiscard]] inline GraphOptions residual_options(bool two_four) {
+  GraphOptions options;
+  options.name = "residual";
+  options.image = {3, 11, 9};
+  options.convs = {{.channels = 8, .pool = 1},
+                   {.channels = 8, .pool = 1, .residual = true},
+                   {.channels = 20, .strides = {2, 2}, .pool = 1, .residual = true},
+                   {.channels = 20, .relu = false, .pool = 2, .residual = true}};
+  options.classes = 6;
+  options.global_average = true;
+  options.two_four = two_four;
+  return options;
+}
+[[nodiscard]] inline Artifact residual_artifact(std::uint64_t seed, bool two_four) {
+  return random_artifact(seed, residual_options(two_four));
+}
+
+// Depthwise and 1 x 1 convolutions in turn, as MobileNets have them, with strides, dilations and a residual sum.
+[[nodiscard]] inline GraphOptions depthwise_options(bool two_four) {
+  GraphOptions options;
+  options.name = "depthwise";
+  options.image = {3, 10, 11};
+  options.convs = {
+      {.channels = 12, .strides = {2, 2}, .pool = 1},
+      {.channels = 12, .pool = 1, .residual = true, .depthwise = true},
+      {.channels = 70, .kernel = {1, 1}, .pads = {0, 0, 0, 0}, .pool = 1},
+      {.channels = 70, .kernel = {5, 3}, .dilations = {1, 2}, .pads = {2, 2, 2, 2}, .pool = 2, .depthwise = true}};
+  options.classes = 5;
+  options.global_average = true;
+  options.two_four = two_four;
+  return options;
+}
+[[nodiscard]] inline Artifact depthwise_artifact(std::uint64_t seed, bool two_four) {
+  return random_artifact(seed, depthwise_options(two_four));
 }
 
 // Linear layers only: 1 x 5 x 6 images, 17 and 10 features.

@@ -36,6 +36,7 @@ void dot_s16_block(const std::int16_t* a, std::int64_t a_stride, const std::int1
 
 // Packed weights: [n rounded up to even][dot_padded(k)] int16 codes, zeros in the padding, 2:4 and V:N:M expanded to
 // dense.
+[[nodiscard]] inline bool uses_no_zeros(const CanonicalWeights& /*weights*/) { return false; }
 [[nodiscard]] std::size_t packed_bytes_s16(const CanonicalWeights& weights);
 void pack_s16_dense(const CanonicalWeights& weights, void* packed);
 void pack_s16_two_four(const CanonicalWeights& weights, void* packed);

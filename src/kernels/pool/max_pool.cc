@@ -33,7 +33,13 @@ void run_scalar(const MaxPoolArgs& args, std::int64_t row_begin, std::int64_t ro
 }  // namespace
 
 std::span<const MaxPoolKernel> max_pool_kernels() {
-  static constexpr MaxPoolKernel kTable[] = {{"maxpool_u8_scalar", Isa::kScalar, run_scalar}};
+  static constexpr MaxPoolKernel kTable[] = {
+    {"maxpool_u8_scalar", Isa::kScalar, run_scalar},
+#if defined(__x86_64__)
+    {"maxpool_u8_avx2", Isa::kAvx2, run_max_pool_avx2},
+    {"maxpool_u8_avx512vnni", Isa::kAvx512Vnni, run_max_pool_avx512},
+#endif
+  };
   return kTable;
 }
 

@@ -8,19 +8,9 @@
 #include <span>
 
 #include "pare/base/cpu.h"
+#include "pare/kernels/pool/pool_args.h"
 
 namespace pare::kernels {
-
-struct MaxPoolArgs {
-  std::int64_t in_h = 0, in_w = 0, channels = 0;
-  std::int64_t out_h = 0, out_w = 0;
-  std::int64_t kernel_h = 0, kernel_w = 0;
-  std::int64_t stride_h = 1, stride_w = 1;
-  std::int64_t dilation_h = 1, dilation_w = 1;
-  std::int64_t pad_top = 0, pad_left = 0;
-  const std::uint8_t* x = nullptr;  // [batch][in_h][in_w][channels]
-  std::uint8_t* y = nullptr;        // [batch][out_h][out_w][channels]
-};
 
 struct MaxPoolKernel {
   const char* name;  // maxpool_u8_<isa>

@@ -10,8 +10,8 @@ namespace pare::kernels {
 
 std::span<const QConvKernel> qconv_kernels() {
   static constexpr QConvKernel kTable[] = {
-#define PARE_QCONV_KERNEL(name, isa, format, packed_bytes, pack, scratch_bytes, run, note) \
-  {#name, Isa::isa, WeightFormat::format, note, packed_bytes, pack, scratch_bytes, run},
+#define PARE_QCONV_KERNEL(name, isa, format, uses_zeros, packed_bytes, pack, scratch_bytes, run, note) \
+  {#name, Isa::isa, WeightFormat::format, note, uses_zeros, packed_bytes, pack, scratch_bytes, run},
 #include "pare/kernels/qconv/qconv_kernels.inc"
 #undef PARE_QCONV_KERNEL
   };

@@ -17,8 +17,11 @@ struct QConvKernel {
   const char* name;  // qconv_u8_s8_<format>_<pixels>x<channels>_<isa>
   Isa isa;
   WeightFormat format;
-  const char* note;  // what a reader of the plan should know, or ""
-  // CanonicalWeights with n = out_c, segments = kernel_h * kernel_w, segment_elems = in_c; dense `values` in O, kh, kw,
+  const char* note;  // why it does not use zeros, where it never does, or ""
+  // False if pack() expands these weights to dense, so that their zeros save nothing.
+  bool (*uses_zeros)(const CanonicalWeights& weights);
+  // CanonicalWeights with n = out_c, segments = kernel_h * kernel_w, segment_elems = in_c, line_segments = kernel_w
+  // (1 if the kernel is dilated along w); dense `values` in O, kh, kw,
   // I. Bytes that pack() writes; the caller aligns them to 64.
   std::size_t (*packed_bytes)(const CanonicalWeights& weights);
   void (*pack)(const CanonicalWeights& weights, void* packed);

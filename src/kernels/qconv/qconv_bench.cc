@@ -42,8 +42,8 @@ void run(benchmark::State& state, const QConvKernel& kernel, const Case& test) {
   struct alignas(64) Line {
     std::uint8_t bytes[64];
   };
-  std::vector<Line> packed((kernel.packed_bytes(weights.view()) + 63) / 64);
-  kernel.pack(weights.view(), packed.data());
+  std::vector<Line> packed((kernel.packed_bytes(weights.view(s.kernel_w)) + 63) / 64);
+  kernel.pack(weights.view(s.kernel_w), packed.data());
   QConvArgs args;
   args.shape = s;
   args.x = x.data();

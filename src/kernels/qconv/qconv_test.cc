@@ -126,8 +126,9 @@ TEST(QConv, EveryKernelEqualsTheReferenceOverTheShapeGrid) {
       for (const std::uint8_t poison : kPoisons) {
         Guarded<std::uint8_t> x_guarded(static_cast<std::int64_t>(x.size()), poison);
         x_guarded.assign(x);
-        Guarded<std::uint8_t> packed(static_cast<std::int64_t>(kernel.packed_bytes(weights.view())), poison, 64);
-        kernel.pack(weights.view(), packed.data());
+        const CanonicalWeights view = weights.view(s.dilation_w == 1 ? s.kernel_w : 1);
+        Guarded<std::uint8_t> packed(static_cast<std::int64_t>(kernel.packed_bytes(view)), poison, 64);
+        kernel.pack(view, packed.data());
         Guarded<std::int32_t> bias(s.out_c, poison);
         bias.assign(random.bias);
         Guarded<float> multiplier(s.out_c, poison);

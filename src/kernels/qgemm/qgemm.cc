@@ -10,8 +10,8 @@ namespace pare::kernels {
 
 std::span<const QGemmKernel> qgemm_kernels() {
   static constexpr QGemmKernel kTable[] = {
-#define PARE_QGEMM_KERNEL(name, isa, format, n_tile, packed_bytes, pack, scratch_bytes, run, note) \
-  {#name, Isa::isa, WeightFormat::format, n_tile, note, packed_bytes, pack, scratch_bytes, run},
+#define PARE_QGEMM_KERNEL(name, isa, format, n_tile, uses_zeros, packed_bytes, pack, scratch_bytes, run, note) \
+  {#name, Isa::isa, WeightFormat::format, n_tile, note, uses_zeros, packed_bytes, pack, scratch_bytes, run},
 #include "pare/kernels/qgemm/qgemm_kernels.inc"
 #undef PARE_QGEMM_KERNEL
   };

@@ -21,7 +21,9 @@ struct QGemmKernel {
   Isa isa;
   WeightFormat format;
   std::int64_t n_tile;  // run() takes column ranges that start at multiples of this
-  const char* note;     // what a reader of the plan should know, or ""
+  const char* note;     // why it does not use zeros, where it never does, or ""
+  // False if pack() expands these weights to dense, so that their zeros save nothing.
+  bool (*uses_zeros)(const CanonicalWeights& weights);
   // Bytes that pack() writes; the caller aligns them to 64.
   std::size_t (*packed_bytes)(const CanonicalWeights& weights);
   void (*pack)(const CanonicalWeights& weights, void* packed);

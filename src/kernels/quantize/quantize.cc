@@ -4,23 +4,11 @@
 #include "pare/format/affine.h"
 #include "pare/kernels/epilogue.h"
 #include "pare/kernels/isa_order.h"
+#include "pare/kernels/quantize/planes.h"
 
 namespace pare::kernels {
 
 namespace {
-
-// Calls plane(image, c, first, last) for the stretch of every image and channel that [begin, end) covers.
-template <typename Plane>
-void for_each_plane(const QuantizeArgs& args, std::int64_t begin, std::int64_t end, Plane plane) {
-  while (begin < end) {
-    const std::int64_t image = begin / args.pixels;
-    const std::int64_t first = begin % args.pixels;
-    const std::int64_t left = args.pixels - first;
-    const std::int64_t last = first + (end - begin < left ? end - begin : left);
-    for (std::int64_t c = 0; c < args.channels; ++c) plane(image, c, first, last);
-    begin += last - first;
-  }
-}
 
 void run_table_scalar(const QuantizeArgs& args, std::int64_t begin, std::int64_t end) {
   for_each_plane(args, begin, end, [&](std::int64_t image, std::int64_t c, std::int64_t first, std::int64_t last) {
@@ -58,12 +46,23 @@ const QuantizeKernel& find(std::span<const QuantizeKernel> table, Isa isa) {
 }  // namespace
 
 std::span<const QuantizeKernel> quantize_table_kernels() {
-  static constexpr QuantizeKernel kTable[] = {{"quantize_u8_table_scalar", Isa::kScalar, run_table_scalar}};
+  static constexpr QuantizeKernel kTable[] = {
+    {"quantize_u8_table_scalar", Isa::kScalar, run_table_scalar},
+#if defined(__x86_64__)
+    {"quantize_u8_table_avx512vbmi", Isa::kAvx512Vbmi, run_quantize_table_avx512vbmi},
+#endif
+  };
   return kTable;
 }
 
 std::span<const QuantizeKernel> quantize_affine_kernels() {
-  static constexpr QuantizeKernel kTable[] = {{"quantize_f32_u8_scalar", Isa::kScalar, run_affine_scalar}};
+  static constexpr QuantizeKernel kTable[] = {
+    {"quantize_f32_u8_scalar", Isa::kScalar, run_affine_scalar},
+#if defined(__x86_64__)
+    {"quantize_f32_u8_avx2", Isa::kAvx2, run_quantize_affine_avx2},
+    {"quantize_f32_u8_avx512vnni", Isa::kAvx512Vnni, run_quantize_affine_avx512},
+#endif
+  };
   return kTable;
 }
 

@@ -11,19 +11,9 @@
 #include <span>
 
 #include "pare/base/cpu.h"
+#include "pare/kernels/quantize/quantize_args.h"
 
 namespace pare::kernels {
-
-struct QuantizeArgs {
-  std::int64_t channels = 0;
-  std::int64_t pixels = 0;              // of one plane
-  const std::uint8_t* raw = nullptr;    // table: [batch][channels][pixels]
-  const std::uint8_t* table = nullptr;  // table: [channels][256]
-  const float* real = nullptr;          // affine: [batch][channels][pixels]
-  float scale = 1.0F;                   // affine
-  std::int32_t zero_point = 0;          // affine; within [0, 255]
-  std::uint8_t* y = nullptr;            // [batch][pixels][channels]
-};
 
 struct QuantizeKernel {
   const char* name;  // quantize_<input>_<isa>

@@ -9,6 +9,7 @@
 
 #include "pare/base/rng.h"
 #include "pare/kernels/testing/guarded.h"
+#include "pare/kernels/testing/this_machine.h"
 
 namespace pare::kernels {
 namespace {
@@ -19,13 +20,15 @@ using testing::kPoisons;
 struct Shape {
   std::int64_t batch, channels, pixels;
 };
-constexpr Shape kShapes[] = {{0, 1, 4}, {1, 1, 1}, {1, 1, 784}, {3, 1, 7}, {2, 3, 15}, {2, 4, 16}, {5, 17, 9}};
+constexpr Shape kShapes[] = {{0, 1, 4},  {1, 1, 1},  {1, 1, 784}, {3, 1, 7},   {2, 3, 15},  {2, 4, 16},
+                             {5, 17, 9}, {3, 1, 65}, {2, 3, 200}, {2, 2, 130}, {1, 3, 1024}};
 
 TEST(QuantizeTable, EveryKernelEqualsTheReference) {
   const std::uint64_t seed = 31;
   SCOPED_TRACE(seed);
   Rng rng(seed);
   for (const QuantizeKernel& kernel : quantize_table_kernels()) {
+    if (!testing::runs_here(kernel.isa)) continue;
     for (const Shape& shape : kShapes) {
       SCOPED_TRACE(::testing::Message() << kernel.name << " " << shape.batch << "x" << shape.channels << "x"
                                         << shape.pixels);
@@ -65,6 +68,7 @@ TEST(QuantizeAffine, EveryKernelEqualsTheReferenceTiesAndSpecialsIncluded) {
   const float inf = std::numeric_limits<float>::infinity();
   const float specials[] = {0.0F, -0.0F, inf, -inf, std::nanf("5"), 3.4e38F, -3.4e38F, 1e-45F};
   for (const QuantizeKernel& kernel : quantize_affine_kernels()) {
+    if (!testing::runs_here(kernel.isa)) continue;
     for (const Shape& shape : kShapes) {
       for (const float scale : {0.5F, 0.0123F, 1.1920929e-07F, 3.0F}) {
         for (const std::int32_t zero_point : {0, 77, 255}) {

@@ -23,12 +23,13 @@ struct StoredWeights {
   format::TwoFourWeights two_four;
   format::VnmWeights vnm = {};
 
-  [[nodiscard]] CanonicalWeights view() const {
-    if (format == WeightFormat::kDense) return {dense.data(), nullptr, n, segments, segment_elems};
+  // `line_segments`: as CanonicalWeights has it.
+  [[nodiscard]] CanonicalWeights view(std::int64_t line_segments = 1) const {
+    if (format == WeightFormat::kDense) return {dense.data(), nullptr, n, segments, segment_elems, line_segments};
     if (format == WeightFormat::kVnm) {
-      return {vnm.values.data(), vnm.indices.data(), n, segments, segment_elems, vnm.layout.pattern};
+      return {vnm.values.data(), vnm.indices.data(), n, segments, segment_elems, line_segments, vnm.layout.pattern};
     }
-    return {two_four.values.data(), two_four.indices.data(), n, segments, segment_elems};
+    return {two_four.values.data(), two_four.indices.data(), n, segments, segment_elems, line_segments};
   }
 };
 

@@ -7,8 +7,7 @@ namespace pare::kernels {
 
 namespace {
 
-// Segments that are shorter are not worth a tap of their own: their activations are copied together, and so are
-// weights.
+// Segments that are shorter are not worth a tap of their own.
 constexpr std::int64_t kLeastTapElems = 16;
 
 // One panel: where it goes and which rows of the weights are its columns.
@@ -54,13 +53,13 @@ void add_sums(const Panel& panel, std::int64_t tap, std::int64_t vector, std::in
 // cache.
 void pack_dense(const Panel& panel, const std::int8_t* codes, std::int64_t row_elems) {
   constexpr std::int64_t kPiece = 64;
-  const std::int64_t c = panel.layout.c;
+  const std::int64_t elems = panel.layout.elems;
   const std::int64_t step = 64 * panel.vectors;
   for (std::int64_t tap = 0; tap < panel.layout.taps; ++tap) {
-    for (std::int64_t begin = 0; begin < c; begin += kPiece) {
-      const std::int64_t end = begin + kPiece < c ? begin + kPiece : c;
+    for (std::int64_t begin = 0; begin < elems; begin += kPiece) {
+      const std::int64_t end = begin + kPiece < elems ? begin + kPiece : elems;
       for_columns(panel, [&](std::int64_t row, std::int64_t vector, std::int64_t lane) {
-        const std::int8_t* from = codes + row * row_elems + tap * c + begin;
+        const std::int8_t* from = codes + row * row_elems + tap * elems + begin;
         std::int8_t* to = panel.values(tap) + begin / 4 * step + 64 * vector + 4 * lane;
         add_sums(panel, tap, vector, lane, from, end - begin);
         std::int64_t k = begin;
@@ -119,12 +118,12 @@ void pack_vnm(const Panel& panel, const CanonicalWeights& weights) {
 
 // A layer whose stored form no panel keeps: its panels are dense. A row at a time would need memory for the row.
 void pack_expanded(const Panel& panel, const CanonicalWeights& weights, WeightFormat stored) {
-  const std::int64_t c = panel.layout.c;
+  const std::int64_t elems = panel.layout.elems;
   for (std::int64_t tap = 0; tap < panel.layout.taps; ++tap) {
     for_columns(panel, [&](std::int64_t row, std::int64_t vector, std::int64_t lane) {
       std::int8_t* to = panel.values(tap) + 64 * vector + 4 * lane;
-      for (std::int64_t i = 0; i < c; ++i) {
-        const auto code = static_cast<std::int8_t>(weight_at(weights, stored, row, tap * c + i));
+      for (std::int64_t i = 0; i < elems; ++i) {
+        const auto code = static_cast<std::int8_t>(weight_at(weights, stored, row, tap * elems + i));
         to[i / 4 * 64 * panel.vectors + i % 4] = code;
         add_sums(panel, tap, vector, lane, &code, 1);
       }
@@ -142,9 +141,12 @@ PanelLayout panel_layout(const CanonicalWeights& weights, WeightFormat format) {
   PanelLayout layout;
   layout.taps = weights.segments;
   layout.c = weights.segment_elems;
+  layout.elems = layout.c;
   if (layout.taps > 1 && layout.c < kLeastTapElems) {
-    layout.c *= layout.taps;
-    layout.taps = 1;
+    layout.line_taps = weights.line_segments > 1;
+    layout.taps /= weights.line_segments;
+    layout.elems *= weights.line_segments;
+    layout.c = layout.line_taps ? round_up(layout.elems, 4) : layout.elems;
     return layout;
   }
   if (format == WeightFormat::kVnm && has_vnm_kernel(weights.vnm)) {

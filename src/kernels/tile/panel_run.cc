@@ -33,6 +33,9 @@ Panel panel_at(const PanelRun& run, std::int64_t n) {
   return panel;
 }
 
+// Fewer tiles do not repay the writing of their controls, which take more room than the weights.
+constexpr std::int64_t kLeastTilesToKeep = 6;
+
 bool is_whole(const PanelLayout& layout, const PanelTile& tile) {
   return tile.tap_begin == 0 && tile.tap_end == layout.taps;
 }
@@ -178,9 +181,9 @@ void run_panels(const PanelRun& run, const PanelTile* tiles, std::int64_t count,
           break;
         case WeightFormat::kTwoFour: {
           args.control = control + tap_begin * tap_control_bytes * panel.vectors;
-          const TileControl use = control_kept                          ? TileControl::kKept
-                                  : is_whole(layout, tile) && count > 1 ? TileControl::kKeep
-                                                                        : TileControl::kNone;
+          const TileControl use = control_kept                                           ? TileControl::kKept
+                                  : is_whole(layout, tile) && count >= kLeastTilesToKeep ? TileControl::kKeep
+                                                                                         : TileControl::kNone;
           run.tiles->two_four(tile.row_count, panel.vectors, use)(args);
           control_kept = control_kept || use == TileControl::kKeep;
           break;

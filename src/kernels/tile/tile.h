@@ -58,7 +58,9 @@ struct PanelLayout {
   WeightFormat format = WeightFormat::kDense;
   VnmShape vnm;
   std::int64_t taps = 1;
-  std::int64_t c = 0;
+  std::int64_t c = 0;      // activations that a tap reads
+  std::int64_t elems = 0;  // weights of a tap; at most c, and 0 takes the place of those that lack
+  bool line_taps = false;  // a tap is a whole line of a convolution's kernel
   bool negative_sums = false;
 
   [[nodiscard]] constexpr std::int64_t tap_bytes(std::int64_t vectors) const {
@@ -99,10 +101,14 @@ struct PanelLayout {
 inline constexpr std::int64_t kPackedHeaderBytes = 64;
 
 // The layout in which tiles run these weights. Stored zeros that no tile makes use of give dense panels: V:N:M with V
-// no multiple of 64 or n:m other than 1:2, 2:4, 1:4, 2:8, 1:8; and segments of a convolution so short that they are
-// copied together.
+// no multiple of 64 or n:m other than 1:2, 2:4, 1:4, 2:8, 1:8; and segments of a convolution so short that
+// a whole line of its kernel is one tap.
 [[nodiscard]] PanelLayout panel_layout(const CanonicalWeights& weights, WeightFormat format);
 // The kernels' packings.
+template <WeightFormat kFormat>
+[[nodiscard]] bool panels_use_zeros(const CanonicalWeights& weights) {
+  return kFormat != WeightFormat::kDense && panel_layout(weights, kFormat).format == kFormat;
+}
 template <WeightFormat kFormat>
 [[nodiscard]] std::size_t packed_panels_bytes(const CanonicalWeights& weights);
 template <WeightFormat kFormat>

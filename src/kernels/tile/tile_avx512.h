@@ -82,6 +82,33 @@ PARE_ALWAYS_INLINE void store_u8(const __m512i (&acc)[kRows][kVectors], const Pa
         _mm512_mask_storeu_epi8(out[r], mask, codes);
       }
     }
+  } else if constexpr (kVectors == 2) {
+    // Two rows at a time; what the packing interleaved is put in order by one permutation of dwords.
+    const __m512i zero_point = _mm512_set1_epi16(static_cast<short>(e.zero_point));
+    const __m512i qmin = _mm512_set1_epi8(static_cast<char>(e.qmin));
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const auto mask = static_cast<__mmask32>(e.columns >= 32 ? ~0U : (1U << e.columns) - 1U);
+    __m512i row[kRows + 1];
+    PARE_UNROLL for (int r = 0; r < kRows; ++r) {
+      row[r] = _mm512_adds_epi16(
+          _mm512_packs_epi32(requantized(acc[r][0], multiplier[0], hi), requantized(acc[r][1], multiplier[1], hi)),
+          zero_point);
+    }
+    row[kRows] = row[kRows - 1];
+    PARE_UNROLL for (int r = 0; r < kRows; r += 2) {
+      const int next = r + 1 < kRows ? r + 1 : r;
+      const __m512i codes =
+          _mm512_permutexvar_epi32(order, _mm512_max_epu8(_mm512_packus_epi16(row[r], row[r + 1]), qmin));
+      const __m256i low = _mm512_castsi512_si256(codes);
+      const __m256i high = _mm512_extracti64x4_epi64(codes, 1);
+      if (mask == ~__mmask32{0}) {
+        _mm256_storeu_si256(static_cast<__m256i*>(out[r]), low);
+        if (next != r) _mm256_storeu_si256(static_cast<__m256i*>(out[next]), high);
+      } else {
+        _mm256_mask_storeu_epi8(out[r], mask, low);
+        if (next != r) _mm256_mask_storeu_epi8(out[next], mask, high);
+      }
+    }
   } else {
     const __m512i zero_point = _mm512_set1_epi32(e.zero_point);
     const __m512i qmin = _mm512_set1_epi32(e.qmin);

@@ -46,9 +46,10 @@ void run(const TileArgs& args) {
     }
     for (; k < args.c; k += 4) {
       __m512i a[kRows];
-      const std::int64_t left = args.c - k < 4 ? args.c - k : 4;
+      const std::int64_t left = args.c - k;
       PARE_UNROLL for (int r = 0; r < kRows; ++r) {
-        a[r] = _mm512_set1_epi32(static_cast<std::int32_t>(load_some(row[r] + k, left)));
+        a[r] = left >= 4 ? broadcast_4(row[r] + k)
+                         : _mm512_set1_epi32(static_cast<std::int32_t>(load_some(row[r] + k, left)));
       }
       step(acc, values, a);
     }

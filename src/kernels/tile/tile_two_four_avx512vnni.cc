@@ -47,17 +47,15 @@ PARE_ALWAYS_INLINE void full_step(__m512i (&acc)[kRows][kVectors], const std::ui
   step<kRows, kVectors, kControl, kStep>(acc, block, control, a);
 }
 
-// A step of the last block of a tap, which may lie beyond the tap's end.
-template <int kRows, int kVectors, Control kControl, int kStep>
-PARE_ALWAYS_INLINE void last_step(__m512i (&acc)[kRows][kVectors], const std::uint8_t* block, std::uint8_t* control,
-                                  const std::uint8_t* const (&row)[kRows], std::int64_t k, std::int64_t c) {
-  const std::int64_t left = c - k - 8 * kStep;
-  if (left <= 0) return;
-  __m512i a[kRows];
-  PARE_UNROLL for (int r = 0; r < kRows; ++r) {
-    a[r] = left >= 8 ? broadcast_8(row[r] + k + 8 * kStep) : _mm512_set1_epi64(load_some(row[r] + k + 8 * kStep, left));
+constexpr std::int64_t kBlock = 32;
+
+// The last activations of a tap, filled up to a whole block with zeros, for all rows.
+__attribute__((noinline)) void copy_last_block(const std::uint8_t* const* rows, std::int64_t k, std::int64_t count,
+                                               std::uint8_t* out) {
+  const auto mask = static_cast<__mmask32>((1U << count) - 1U);
+  for (std::int64_t r = 0; r < kTileRows; ++r) {
+    _mm256_store_si256(reinterpret_cast<__m256i*>(out + r * kBlock), _mm256_maskz_loadu_epi8(mask, rows[r] + k));
   }
-  step<kRows, kVectors, kControl, kStep>(acc, block, control, a);
 }
 
 template <int kRows, int kVectors, Control kControl>
@@ -68,6 +66,7 @@ void run(const TileArgs& args) {
   std::uint8_t* control = args.control;
   const std::uint8_t* next = args.prefetch;
   const std::uint8_t* const* rows = args.rows;
+  alignas(32) std::uint8_t last[kTileRows * kBlock];
   const auto touch = [&] {
     if constexpr (kRows > 1) {
       prefetch(next);
@@ -77,8 +76,11 @@ void run(const TileArgs& args) {
   for (std::int64_t tap = 0; tap < args.taps; ++tap, rows += kTileRows) {
     const std::uint8_t* row[kRows];
     PARE_UNROLL for (int r = 0; r < kRows; ++r) row[r] = rows[r];
-    std::int64_t k = 0;
-    for (; k + 32 <= args.c; k += 32) {
+    for (std::int64_t k = 0; k < args.c; k += kBlock) {
+      if (args.c - k < kBlock) {
+        copy_last_block(rows, k, args.c - k, last);
+        PARE_UNROLL for (int r = 0; r < kRows; ++r) row[r] = last + r * kBlock - k;
+      }
       if constexpr (kRows == 1) {
         PARE_UNROLL for (int line = 0; line < 5 * kVectors; ++line) {
           _mm_prefetch(reinterpret_cast<const char*>(block + 4096 + 64 * line), _MM_HINT_T0);
@@ -92,14 +94,6 @@ void run(const TileArgs& args) {
       touch();
       full_step<kRows, kVectors, kControl, 3>(acc, block, control, row, k);
       touch();
-      block += 320 * kVectors;
-      if constexpr (kControl != Control::kDecode) control += 256 * kVectors;
-    }
-    if (k < args.c) {
-      last_step<kRows, kVectors, kControl, 0>(acc, block, control, row, k, args.c);
-      last_step<kRows, kVectors, kControl, 1>(acc, block, control, row, k, args.c);
-      last_step<kRows, kVectors, kControl, 2>(acc, block, control, row, k, args.c);
-      last_step<kRows, kVectors, kControl, 3>(acc, block, control, row, k, args.c);
       block += 320 * kVectors;
       if constexpr (kControl != Control::kDecode) control += 256 * kVectors;
     }

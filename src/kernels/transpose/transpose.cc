@@ -27,7 +27,12 @@ void run_scalar(const TransposeArgs& args, std::int64_t begin, std::int64_t end)
 }  // namespace
 
 std::span<const TransposeKernel> transpose_kernels() {
-  static constexpr TransposeKernel kTable[] = {{"nhwc_to_nchw_u8_scalar", Isa::kScalar, run_scalar}};
+  static constexpr TransposeKernel kTable[] = {
+    {"nhwc_to_nchw_u8_scalar", Isa::kScalar, run_scalar},
+#if defined(__x86_64__)
+    {"nhwc_to_nchw_u8_avx2", Isa::kAvx2, run_transpose_avx2},
+#endif
+  };
   return kTable;
 }
 

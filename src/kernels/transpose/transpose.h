@@ -8,15 +8,9 @@
 #include <span>
 
 #include "pare/base/cpu.h"
+#include "pare/kernels/transpose/transpose_args.h"
 
 namespace pare::kernels {
-
-struct TransposeArgs {
-  std::int64_t channels = 0;
-  std::int64_t pixels = 0;
-  const std::uint8_t* x = nullptr;  // [batch][pixels][channels]
-  std::uint8_t* y = nullptr;        // [batch][channels][pixels]
-};
 
 struct TransposeKernel {
   const char* name;  // nhwc_to_nchw_u8_<isa>

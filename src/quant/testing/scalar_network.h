@@ -232,8 +232,7 @@ inline ScalarRun run_graph_in_scalars(const graph::Graph& graph, const torch::Te
       run.codes[node.output] = scalar_flatten(x);
     } else {
       const graph::Initializer& stored = graph.initializer(node.inputs[1]);
-      const graph::Initializer dense =
-          stored.encoding == graph::Encoding::kTwoFour ? graph::decode_two_four(stored) : stored;
+      const graph::Initializer dense = graph::decode_dense(stored);
       const auto codes = dense.data.as<std::int8_t>();
       const auto bias = graph.initializer(node.inputs[2]).data.as<std::int32_t>();
       const ScalarWeight weight{

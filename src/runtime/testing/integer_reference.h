@@ -11,6 +11,7 @@
 
 #include "pare/format/affine.h"
 #include "pare/format/two_four.h"
+#include "pare/format/vnm.h"
 #include "pare/graph/artifact.h"
 
 namespace pare::runtime::testing {
@@ -53,6 +54,10 @@ class IntegerReference {
         y.codes = x.codes;
       } else if (node.op_type == "MaxPool") {
         max_pool(node, x, y);
+      } else if (node.op_type == "QLinearAdd") {
+        add(node, x, values.at(node.inputs[1]), y);
+      } else if (node.op_type == "QLinearGlobalAveragePool") {
+        average(node, x, y);
       } else {
         product(node, x, y);
       }
@@ -78,8 +83,11 @@ class IntegerReference {
     const auto stored = weight.data.as<std::int8_t>();
     if (weight.encoding == graph::Encoding::kDense) return {stored.begin(), stored.end()};
     const std::int64_t taps = oihw[2] * oihw[3];
+    const auto indices = weight.indices.as<std::uint8_t>();
     const std::vector<std::int8_t> grouped =
-        format::decode_two_four(stored, weight.indices.as<std::uint8_t>(), {oihw[0], taps, oihw[1]});
+        weight.encoding == graph::Encoding::kTwoFour
+            ? format::decode_two_four(stored, indices, {oihw[0], taps, oihw[1]})
+            : format::decode_vnm(stored, indices, {weight.vnm, oihw[0], taps, oihw[1]});
     std::vector<std::int64_t> codes(grouped.size());
     for (std::int64_t o = 0; o < oihw[0]; ++o) {
       for (std::int64_t tap = 0; tap < taps; ++tap) {
@@ -116,7 +124,7 @@ class IntegerReference {
               pixel / out[2] * window.stride_h - window.pad_top + w / oihw[3] % oihw[2] * window.dilation_h;
           const std::int64_t ix = pixel % out[2] * window.stride_w - window.pad_left + w % oihw[3] * window.dilation_w;
           if (iy < 0 || iy >= in[1] || ix < 0 || ix >= in[2]) continue;
-          const std::int64_t i = w / (oihw[2] * oihw[3]);
+          const std::int64_t i = node.is_depthwise() ? o : w / (oihw[2] * oihw[3]);
           acc += (x.codes[static_cast<std::size_t>((i * in[1] + iy) * in[2] + ix)] - x_params.zero_point) *
                  codes[static_cast<std::size_t>(o * oihw[1] * oihw[2] * oihw[3] + w)];
         }
@@ -148,6 +156,28 @@ class IntegerReference {
         largest = std::max(largest, x.codes[at]);
       }
       y.codes.push_back(largest);
+    }
+  }
+
+  // As training states it: quantize(relu(dequantize(a) + dequantize(b))).
+  void add(const graph::Node& node, const ReferenceValue& a, const ReferenceValue& b, ReferenceValue& y) const {
+    const bool relu = node.string_attribute("fused_activation", "") == "Relu";
+    for (std::size_t i = 0; i < a.codes.size(); ++i) {
+      const float sum = format::dequantize(static_cast<std::int32_t>(a.codes[i]), params_of(node.inputs[0])) +
+                        format::dequantize(static_cast<std::int32_t>(b.codes[i]), params_of(node.inputs[1]));
+      const float real = relu && sum < 0.0F ? 0.0F : sum;
+      y.codes.push_back(format::quantize(real, params_of(node.output), format::kUint8Range));
+    }
+  }
+
+  void average(const graph::Node& node, const ReferenceValue& x, ReferenceValue& y) const {
+    const format::AffineParams params = params_of(node.inputs[0]);
+    const auto pixels = static_cast<std::size_t>(x.shape[1] * x.shape[2]);
+    const float step = params.scale / static_cast<float>(pixels);
+    for (std::size_t first = 0; first < x.codes.size(); first += pixels) {
+      std::int64_t sum = 0;
+      for (std::size_t p = 0; p < pixels; ++p) sum += x.codes[first + p] - params.zero_point;
+      y.codes.push_back(format::quantize(static_cast<float>(sum) * step, params_of(node.output), format::kUint8Range));
     }
   }
 

@@ -1,0 +1,85 @@
+#include "pare/runtime/format_choice.h"
+
+#include <algorithm>
+#include <array>
+
+#include "pare/base/strings.h"
+#include "pare/format/vnm.h"
+
+namespace pare::runtime {
+
+namespace {
+
+using kernels::WeightFormat;
+
+// Multiply-adds that a core does in the time in which it reads one byte of weights from memory: 64 a cycle against some
+// 8 bytes a cycle. It only separates layers that are bound by their weights (m = 1) from those that are not.
+constexpr double kMacsPerByte = 8.0;
+// Below this the forms count as equal, and the simpler one runs.
+constexpr double kLeastSpeedUp = 1.05;
+
+// Time of the multiplications of a layer over those of the same layer dense.
+struct Costs {
+  Isa isa;
+  CpuVendor vendor;  // kOther: any that has no row of its own
+  double two_four;
+  double vnm_overhead;  // times n / m
+};
+
+// AMD: measured on Zen 4 (docs/performance.md). Elsewhere the 512-bit shuffle of 2:4 shares its only port with the dot
+// product, and V:N:M's gather is done once for 64 outputs either way.
+constexpr std::array kCosts = {
+    Costs{Isa::kAvx512Vbmi, CpuVendor::kAmd, 0.70, 1.05}, Costs{Isa::kAvx512Vbmi, CpuVendor::kOther, 1.00, 1.15},
+    Costs{Isa::kAvx512Vnni, CpuVendor::kAmd, 0.70, 1.40}, Costs{Isa::kAvx512Vnni, CpuVendor::kOther, 1.00, 1.40},
+    Costs{Isa::kAvx2, CpuVendor::kOther, 0.77, 1.20},     Costs{Isa::kNeonDotprod, CpuVendor::kOther, 1.10, 1.20},
+    Costs{Isa::kNeonI8mm, CpuVendor::kOther, 1.10, 1.20},
+};
+
+// The scalar kernels expand everything to dense when they pack it, at no cost beside.
+double multiply_cost(WeightFormat format, const format::VnmPattern& vnm, Isa isa, CpuVendor vendor) {
+  if (format == WeightFormat::kDense || isa == Isa::kScalar) return 1.0;
+  const auto find = [isa](CpuVendor wanted) {
+    return std::find_if(kCosts.begin(), kCosts.end(),
+                        [&](const Costs& costs) { return costs.isa == isa && costs.vendor == wanted; });
+  };
+  auto costs = find(vendor);
+  if (costs == kCosts.end()) costs = find(CpuVendor::kOther);
+  if (costs == kCosts.end()) return 1.0;
+  if (format == WeightFormat::kTwoFour) return costs->two_four;
+  return costs->vnm_overhead * static_cast<double>(vnm.n) / static_cast<double>(vnm.m);
+}
+
+double weight_bytes(WeightFormat format, const format::VnmPattern& vnm) {
+  switch (format) {
+    case WeightFormat::kTwoFour:
+      return 0.625;
+    case WeightFormat::kVnm:
+      return static_cast<double>(vnm.n) / static_cast<double>(vnm.m) * (1.0 + 1.0 / static_cast<double>(vnm.v));
+    case WeightFormat::kDense:
+      break;
+  }
+  return 1.0;
+}
+
+}  // namespace
+
+FormatChoice choose_format(const LayerWork& work, WeightFormat stored, const format::VnmPattern& vnm, Isa isa,
+                           CpuVendor vendor) {
+  const auto time = [&](WeightFormat format) {
+    const double multiplying = static_cast<double>(work.m) * multiply_cost(format, vnm, isa, vendor) / kMacsPerByte;
+    return std::max(multiplying, weight_bytes(format, vnm));  // per weight of the dense layer
+  };
+  FormatChoice choice;
+  choice.format = stored;
+  if (stored == WeightFormat::kDense || isa == Isa::kScalar) return choice;
+  choice.speed_up = time(WeightFormat::kDense) / time(stored);
+  if (choice.speed_up < kLeastSpeedUp) {
+    choice.format = WeightFormat::kDense;
+    const std::string name = stored == WeightFormat::kTwoFour ? "2:4" : format::to_string(vnm);
+    choice.note = str_cat("stored ", name, ", run dense: on this processor ", to_string(isa), " gains nothing from ",
+                          name, " at ", work.m, " rows an image");
+  }
+  return choice;
+}
+
+}  // namespace pare::runtime

@@ -1,0 +1,33 @@
+// Which form of a layer's weights to run: as they are stored, or the same weights expanded to dense.
+//
+// Zeros pay only where a kernel makes use of them faster than the dense kernel multiplies by them, and that depends on
+// the processor: shuffles that sit beside the dot products on one machine take their turns on another. The choice is
+// made by a table of measured costs, not by hope, and it never changes a result.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "pare/base/cpu.h"
+#include "pare/kernels/weights.h"
+
+namespace pare::runtime {
+
+struct LayerWork {
+  std::int64_t m = 1;  // rows of A, or output pixels, of one image
+  std::int64_t n = 0;
+  std::int64_t k = 0;
+};
+
+struct FormatChoice {
+  kernels::WeightFormat format = kernels::WeightFormat::kDense;
+  double speed_up = 1.0;  // predicted, of the form as stored over dense
+  std::string note;       // why a form that is not the stored one was chosen, or ""
+};
+
+// Time of a layer is the larger of two: multiplying (m n k, times the format's cost of a dense multiply-add) and
+// reading the weights (n k, times its bytes a weight). `stored`: as in the file.
+[[nodiscard]] FormatChoice choose_format(const LayerWork& work, kernels::WeightFormat stored,
+                                         const format::VnmPattern& vnm, Isa isa, CpuVendor vendor);
+
+}  // namespace pare::runtime

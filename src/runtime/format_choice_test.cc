@@ -1,0 +1,57 @@
+#include "pare/runtime/format_choice.h"
+
+#include <gtest/gtest.h>
+
+namespace pare::runtime {
+namespace {
+
+using kernels::WeightFormat;
+
+constexpr LayerWork kManyRows{196, 256, 2304};
+constexpr LayerWork kOneRow{1, 4096, 4096};
+
+TEST(FormatChoice, DenseWeightsRunDense) {
+  const FormatChoice choice = choose_format(kManyRows, WeightFormat::kDense, {}, Isa::kAvx512Vbmi, CpuVendor::kAmd);
+  EXPECT_EQ(choice.format, WeightFormat::kDense);
+  EXPECT_EQ(choice.note, "");
+}
+
+TEST(FormatChoice, TwoFourRunsAsStoredWhereShufflesAreFree) {
+  const auto choice = choose_format(kManyRows, WeightFormat::kTwoFour, {}, Isa::kAvx512Vbmi, CpuVendor::kAmd);
+  EXPECT_EQ(choice.format, WeightFormat::kTwoFour);
+  EXPECT_GT(choice.speed_up, 1.4);
+  EXPECT_EQ(choice.note, "");
+}
+
+TEST(FormatChoice, TwoFourRunsDenseWhereShufflesAreNotUnlessWeightsAreTheBottleneck) {
+  const auto many = choose_format(kManyRows, WeightFormat::kTwoFour, {}, Isa::kAvx512Vbmi, CpuVendor::kIntel);
+  EXPECT_EQ(many.format, WeightFormat::kDense);
+  EXPECT_EQ(many.note,
+            "stored 2:4, run dense: on this processor avx512vbmi gains nothing from 2:4 at 196 rows an image");
+  const auto one = choose_format(kOneRow, WeightFormat::kTwoFour, {}, Isa::kAvx512Vbmi, CpuVendor::kIntel);
+  EXPECT_EQ(one.format, WeightFormat::kTwoFour);
+  EXPECT_NEAR(one.speed_up, 1.6, 0.01);
+}
+
+TEST(FormatChoice, VnmRunsAsStoredEverywhere) {
+  for (const Isa isa : {Isa::kAvx2, Isa::kAvx512Vnni, Isa::kAvx512Vbmi, Isa::kNeonDotprod, Isa::kNeonI8mm}) {
+    for (const CpuVendor vendor : {CpuVendor::kAmd, CpuVendor::kIntel, CpuVendor::kOther}) {
+      const auto choice = choose_format(kManyRows, WeightFormat::kVnm, {64, 1, 4}, isa, vendor);
+      EXPECT_EQ(choice.format, WeightFormat::kVnm) << to_string(isa);
+      EXPECT_GT(choice.speed_up, 2.5) << to_string(isa);
+    }
+  }
+}
+
+TEST(FormatChoice, DenserMasksGainLess) {
+  const auto speed_up = [](const format::VnmPattern& vnm) {
+    return choose_format(kManyRows, WeightFormat::kVnm, vnm, Isa::kAvx512Vbmi, CpuVendor::kAmd).speed_up;
+  };
+  EXPECT_GT(speed_up({64, 1, 8}), speed_up({64, 1, 4}));
+  EXPECT_GT(speed_up({64, 1, 4}), speed_up({64, 2, 4}));
+  EXPECT_EQ(choose_format(kManyRows, WeightFormat::kVnm, {64, 4, 4}, Isa::kAvx512Vbmi, CpuVendor::kAmd).format,
+            WeightFormat::kDense);
+}
+
+}  // namespace
+}  // namespace pare::runtime

@@ -1,0 +1,39 @@
+// How operators cut their work into tiles and find their operands. Internal to runtime/.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "pare/base/threads.h"
+#include "pare/runtime/operators.h"
+
+namespace pare::runtime {
+
+// Tiles per thread: enough that a thread which the system interrupts does not hold up the others for long.
+inline constexpr std::int64_t kTilesPerThread = 4;
+// A tile takes at least so many multiply-adds or bytes: some 5 us of scalar code, about what handing it over costs.
+inline constexpr std::int64_t kLeastWorkPerTile = std::int64_t{1} << 17;
+
+[[nodiscard]] inline std::size_t tile_items(const ThreadPool& pool, std::int64_t items, std::int64_t work_per_item) {
+  const auto tiles = static_cast<std::int64_t>(pool.threads()) * kTilesPerThread;
+  const std::int64_t even = (items + tiles - 1) / tiles;
+  const std::int64_t least = kLeastWorkPerTile / std::max<std::int64_t>(work_per_item, 1);
+  return static_cast<std::size_t>(std::max<std::int64_t>({even, least, 1}));
+}
+
+// body(begin, end) over [0, items), in parallel.
+template <typename Body>
+void spread(const RunContext& context, std::int64_t items, std::int64_t work_per_item, const Body& body) {
+  auto run = [&body](std::size_t begin, std::size_t end) {
+    body(static_cast<std::int64_t>(begin), static_cast<std::int64_t>(end));
+  };
+  context.pool.parallel_for(static_cast<std::size_t>(items), tile_items(context.pool, items, work_per_item), run);
+}
+
+template <typename T>
+[[nodiscard]] T* at(const RunContext& context, std::size_t offset) {
+  return reinterpret_cast<T*>(context.arena + offset);
+}
+
+}  // namespace pare::runtime
