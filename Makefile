@@ -13,7 +13,7 @@ export CMAKE_PREFIX_PATH
 
 .DEFAULT_GOAL := help
 .PHONY: help run quick test bench bench-kernels bench-peers-setup format lint docs install clean setup \
-        test-asan-ubsan test-tsan test-runtime-only test-dev test-libtorch2
+        test-asan-ubsan test-tsan test-runtime-only test-dev test-libtorch2 test-arm
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,10 @@ test-runtime-only: ## the torch-free part alone, as on a machine without LibTorc
 
 test-libtorch2: setup ## all tests against PyTorch 2.13's LibTorch (a wheel in .venv-torch)
 	@scripts/test_libtorch2.sh
+
+test-arm: ## the kernels' tests for 64-bit ARM, cross-compiled and run under qemu-user
+	@scripts/setup.sh runtime arm
+	@scripts/test_arm.sh
 
 bench: ## the table of speed goals on this machine, into bench/results/ (docs/benchmarks.md)
 	@scripts/setup.sh runtime bench

@@ -2,11 +2,12 @@
 # Installs the Debian packages that pare needs and that are missing. Safe to run twice: with nothing missing it says
 # nothing and touches nothing.
 #
-# usage: scripts/setup.sh [--no-install] [build|runtime|bench|peers|lint|docs]…
+# usage: scripts/setup.sh [--no-install] [build|runtime|bench|peers|lint|docs|arm]…
 #
 #   build     everything that `make run` and `make test` need (default)
 #   runtime   the torch-free part only
-#   bench, peers, lint, docs   what those targets need on top (peers: bench/peers/setup.sh does the rest)
+#   bench, peers, lint, docs, arm   what those targets need on top (peers: bench/peers/setup.sh does the rest;
+#             arm: `make test-arm`)
 #
 # --no-install, or PARE_NO_INSTALL=1: print what is missing and stop with exit code 1 instead of installing.
 # Debian's LibTorch is left out when CMAKE_PREFIX_PATH names another one.
@@ -17,9 +18,9 @@ profiles=()
 for argument in "$@"; do
   case "$argument" in
     --no-install) no_install=1 ;;
-    build | runtime | bench | peers | lint | docs) profiles+=("$argument") ;;
+    build | runtime | bench | peers | lint | docs | arm) profiles+=("$argument") ;;
     -h | --help)
-      sed -n '2,12s/^# \{0,1\}//p' "$0"
+      sed -n '2,13s/^# \{0,1\}//p' "$0"
       exit 0
       ;;
     *)
@@ -62,6 +63,8 @@ for profile in "${profiles[@]}"; do
     peers) wanted+=(python3-venv) ;;
     lint) wanted+=(clang-format clang-tidy shellcheck) ;;
     docs) wanted+=(doxygen) ;;
+    # GoogleTest as sources, which are compiled for the other processor; of the rest only headers are needed.
+    arm) wanted+=(g++-aarch64-linux-gnu qemu-user googletest) ;;
   esac
 done
 

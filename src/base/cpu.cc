@@ -1,6 +1,8 @@
 #include "pare/base/cpu.h"
 
+#if !defined(PARE_WITHOUT_CPUINFO)
 #include <cpuinfo.h>
+#endif
 
 #include <algorithm>
 #include <array>
@@ -19,40 +21,51 @@ namespace {
 constexpr std::array kAllIsas = {Isa::kScalar,     Isa::kAvx2,        Isa::kAvx512Vnni,
                                  Isa::kAvx512Vbmi, Isa::kNeonDotprod, Isa::kNeonI8mm};
 
+#if !defined(PARE_WITHOUT_CPUINFO)
 // False in a sandbox that hides what cpuinfo reads; then the scalar code is all that is safe.
 bool cpuinfo_ready() {
   static const bool ready = cpuinfo_initialize();
   return ready;
 }
-
-#if defined(__aarch64__) && defined(__linux__)
-// Debian 12's cpuinfo does not know this feature: bit 13 of AT_HWCAP2 (Linux, arch/arm64/include/uapi/asm/hwcap.h).
-bool has_arm_i8mm() { return (::getauxval(AT_HWCAP2) & (1UL << 13)) != 0; }
-#else
-bool has_arm_i8mm() { return false; }
 #endif
 
+#if defined(__aarch64__) && defined(__linux__)
+// The kernel's own word: Debian 12's cpuinfo does not know i8mm and reads files that an emulator does not have.
+// Bits of linux/arch/arm64/include/uapi/asm/hwcap.h.
+bool has_neon_dotprod() { return (::getauxval(AT_HWCAP) & (1UL << 20)) != 0; }
+bool has_neon_i8mm() { return has_neon_dotprod() && (::getauxval(AT_HWCAP2) & (1UL << 13)) != 0; }
+#else
+bool has_neon_dotprod() { return false; }
+bool has_neon_i8mm() { return false; }
+#endif
+
+#if defined(__x86_64__) && !defined(PARE_WITHOUT_CPUINFO)
+bool has_avx2() { return cpuinfo_ready() && cpuinfo_has_x86_avx2(); }
 bool has_avx512vnni() {
-  return cpuinfo_has_x86_avx512f() && cpuinfo_has_x86_avx512bw() && cpuinfo_has_x86_avx512dq() &&
+  return cpuinfo_ready() && cpuinfo_has_x86_avx512f() && cpuinfo_has_x86_avx512bw() && cpuinfo_has_x86_avx512dq() &&
          cpuinfo_has_x86_avx512vl() && cpuinfo_has_x86_avx512vnni();
 }
+bool has_avx512vbmi() { return has_avx512vnni() && cpuinfo_has_x86_avx512vbmi() && cpuinfo_has_x86_avx512vbmi2(); }
+#else
+bool has_avx2() { return false; }
+bool has_avx512vnni() { return false; }
+bool has_avx512vbmi() { return false; }
+#endif
 
 bool is_supported(Isa isa) {
-  if (isa == Isa::kScalar) return true;
-  if (!cpuinfo_ready()) return false;
   switch (isa) {
     case Isa::kScalar:
       return true;
     case Isa::kAvx2:
-      return cpuinfo_has_x86_avx2();
+      return has_avx2();
     case Isa::kAvx512Vnni:
       return has_avx512vnni();
     case Isa::kAvx512Vbmi:
-      return has_avx512vnni() && cpuinfo_has_x86_avx512vbmi() && cpuinfo_has_x86_avx512vbmi2();
+      return has_avx512vbmi();
     case Isa::kNeonDotprod:
-      return cpuinfo_has_arm_neon_dot();
+      return has_neon_dotprod();
     case Isa::kNeonI8mm:
-      return cpuinfo_has_arm_neon_dot() && has_arm_i8mm();
+      return has_neon_i8mm();
   }
   return false;
 }
@@ -103,6 +116,7 @@ Isa chosen_isa() {
 }
 
 CpuVendor cpu_vendor() {
+#if !defined(PARE_WITHOUT_CPUINFO)
   if (!cpuinfo_ready() || cpuinfo_get_cores_count() == 0) return CpuVendor::kOther;
   switch (cpuinfo_get_core(0)->vendor) {
     case cpuinfo_vendor_amd:
@@ -110,13 +124,17 @@ CpuVendor cpu_vendor() {
     case cpuinfo_vendor_intel:
       return CpuVendor::kIntel;
     default:
-      return CpuVendor::kOther;
+      break;
   }
+#endif
+  return CpuVendor::kOther;
 }
 
 std::string cpu_name() {
-  if (!cpuinfo_ready() || cpuinfo_get_packages_count() == 0) return "unknown CPU";
-  const std::string name = cpuinfo_get_package(0)->name;
+  std::string name;
+#if !defined(PARE_WITHOUT_CPUINFO)
+  if (cpuinfo_ready() && cpuinfo_get_packages_count() != 0) name = cpuinfo_get_package(0)->name;
+#endif
   return name.empty() ? "unknown CPU" : name;
 }
 

@@ -37,5 +37,7 @@ std::size_t qconv_tile_scratch(const QConvArgs& args);
 void qconv_run_avx2(const QConvArgs& args, std::int64_t row_begin, std::int64_t row_end, void* scratch);
 void qconv_run_avx512vnni(const QConvArgs& args, std::int64_t row_begin, std::int64_t row_end, void* scratch);
 void qconv_run_avx512vbmi(const QConvArgs& args, std::int64_t row_begin, std::int64_t row_end, void* scratch);
+void qconv_run_neon_dotprod(const QConvArgs& args, std::int64_t row_begin, std::int64_t row_end, void* scratch);
+void qconv_run_neon_i8mm(const QConvArgs& args, std::int64_t row_begin, std::int64_t row_end, void* scratch);
 
 }  // namespace pare::kernels

@@ -275,6 +275,14 @@ void qconv_run_avx512vnni(const QConvArgs& args, std::int64_t row_begin, std::in
 void qconv_run_avx512vbmi(const QConvArgs& args, std::int64_t row_begin, std::int64_t row_end, void* scratch) {
   run(kTilesAvx512Vbmi, args, row_begin, row_end, scratch);
 }
+#elif defined(__aarch64__)
+void qconv_run_neon_dotprod(const QConvArgs& args, std::int64_t row_begin, std::int64_t row_end, void* scratch) {
+  run(kTilesNeonDotprod, args, row_begin, row_end, scratch);
+}
+
+void qconv_run_neon_i8mm(const QConvArgs& args, std::int64_t row_begin, std::int64_t row_end, void* scratch) {
+  run(kTilesNeonI8mm, args, row_begin, row_end, scratch);
+}
 #endif
 
 }  // namespace pare::kernels

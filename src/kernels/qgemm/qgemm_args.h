@@ -36,5 +36,9 @@ void qgemm_run_avx512vnni(const QGemmArgs& args, std::int64_t m_begin, std::int6
                           std::int64_t n_end, void* scratch);
 void qgemm_run_avx512vbmi(const QGemmArgs& args, std::int64_t m_begin, std::int64_t m_end, std::int64_t n_begin,
                           std::int64_t n_end, void* scratch);
+void qgemm_run_neon_dotprod(const QGemmArgs& args, std::int64_t m_begin, std::int64_t m_end, std::int64_t n_begin,
+                            std::int64_t n_end, void* scratch);
+void qgemm_run_neon_i8mm(const QGemmArgs& args, std::int64_t m_begin, std::int64_t m_end, std::int64_t n_begin,
+                         std::int64_t n_end, void* scratch);
 
 }  // namespace pare::kernels

@@ -48,6 +48,9 @@ std::size_t qgemm_tile_scratch(const QGemmArgs& args) { return panel_scratch_byt
 PARE_QGEMM_TILES(avx2, kTilesAvx2)
 PARE_QGEMM_TILES(avx512vnni, kTilesAvx512Vnni)
 PARE_QGEMM_TILES(avx512vbmi, kTilesAvx512Vbmi)
+#elif defined(__aarch64__)
+PARE_QGEMM_TILES(neon_dotprod, kTilesNeonDotprod)
+PARE_QGEMM_TILES(neon_i8mm, kTilesNeonI8mm)
 #endif
 
 }  // namespace pare::kernels

@@ -24,7 +24,7 @@ PARE_ALWAYS_INLINE __m256i broadcast_4(const std::uint8_t* bytes) {
 
 template <int kRows, int kVectors>
 PARE_ALWAYS_INLINE void walk(std::int32_t* lanes, const std::uint8_t* values, const std::uint8_t* staged,
-                             std::int64_t steps) {
+                             std::int64_t steps, const std::uint8_t* ahead) {
   constexpr int kWidth = kWalk<kRows, kVectors>;
   __m256i acc[kRows][kWidth];
   load_accumulators(acc, lanes);
@@ -37,6 +37,9 @@ PARE_ALWAYS_INLINE void walk(std::int32_t* lanes, const std::uint8_t* values, co
       PARE_UNROLL for (int j = 0; j < kVectors; ++j) {
         _mm_prefetch(reinterpret_cast<const char*>(values + 4096 + 64 * j), _MM_HINT_T0);
       }
+    } else {
+      _mm_prefetch(reinterpret_cast<const char*>(ahead), _MM_HINT_T0);
+      ahead += 32 * kWidth;
     }
     __m256i x[kRows];
     if constexpr (kWidth > 1) {
@@ -66,7 +69,6 @@ void run(const TileArgs& args) {
   acc.start(*args.epilogue, kRows, kVectors);
   alignas(64) std::uint8_t staged[kTileRows * kStride];
   const std::uint8_t* values = args.values;
-  const std::uint8_t* next = args.prefetch;
   const std::int64_t padded = round_up(args.c, 4);
   std::int64_t tap = 0;
   std::int64_t k = 0;  // of the tap
@@ -87,9 +89,12 @@ void run(const TileArgs& args) {
         ++tap;
       }
     }
+    // While walks go up and down a chunk, the lines of the next come to the cache in their order; after the last chunk
+    // those of the next panel.
+    const std::uint8_t* after = values + kChunk / 4 * 64 * kVectors;
     for (int j = 0; j < 2 * kVectors; j += kWidth) {
-      walk<kRows, kVectors>(acc.lanes + 8 * j, values + 32 * j, staged, filled / 4);
-      if constexpr (kRows > 1) next = prefetch(next, filled * kWidth / (16 * kVectors), args.prefetch_step);
+      walk<kRows, kVectors>(acc.lanes + 8 * j, values + 32 * j, staged, filled / 4,
+                            after + filled / 4 * 64 * kVectors * j / (2 * kVectors));
     }
     values += filled / 4 * 64 * kVectors;
   }

@@ -18,6 +18,24 @@ void prepare_epilogue_avx2(const PanelEpilogueSource& source, PanelEpilogue& epi
 void gather_vnm_avx512vbmi(const TileArgs& args, VnmShape shape);
 void prepare_epilogue_avx512vnni(const PanelEpilogueSource& source, PanelEpilogue& epilogue);
 
+#if defined(__aarch64__)
+[[nodiscard]] TileKernel tile_dense_neon_dotprod(std::int64_t rows, std::int64_t vectors);
+[[nodiscard]] TileKernel tile_two_four_neon_dotprod(std::int64_t rows, std::int64_t vectors, TileControl control);
+[[nodiscard]] TileKernel tile_vnm_neon_dotprod(std::int64_t rows, std::int64_t vectors, VnmShape shape);
+void prepare_epilogue_neon_dotprod(const PanelEpilogueSource& source, PanelEpilogue& epilogue);
+[[nodiscard]] TileKernel tile_dense_neon_i8mm(std::int64_t rows, std::int64_t vectors);
+[[nodiscard]] TileKernel tile_two_four_neon_i8mm(std::int64_t rows, std::int64_t vectors, TileControl control);
+[[nodiscard]] TileKernel tile_vnm_neon_i8mm(std::int64_t rows, std::int64_t vectors, VnmShape shape);
+void prepare_epilogue_neon_i8mm(const PanelEpilogueSource& source, PanelEpilogue& epilogue);
+void gather_vnm_neon(const TileArgs& args, VnmShape shape);
+
+inline constexpr TileSet kTilesNeonDotprod{tile_dense_neon_dotprod, tile_two_four_neon_dotprod, tile_vnm_neon_dotprod,
+                                           gather_vnm_neon, prepare_epilogue_neon_dotprod};
+inline constexpr TileSet kTilesNeonI8mm{tile_dense_neon_i8mm, tile_two_four_neon_i8mm, tile_vnm_neon_i8mm,
+                                        gather_vnm_neon, prepare_epilogue_neon_i8mm};
+#endif
+
+#if defined(__x86_64__)
 // Of signed panels.
 inline constexpr TileSet kTilesAvx2{tile_dense_avx2, tile_two_four_avx2, tile_vnm_avx2, gather_vnm_avx2,
                                     prepare_epilogue_avx2};
@@ -26,5 +44,6 @@ inline constexpr TileSet kTilesAvx512Vnni{tile_dense_avx512vnni, tile_two_four_a
                                           gather_vnm_avx2, prepare_epilogue_avx512vnni};
 inline constexpr TileSet kTilesAvx512Vbmi{tile_dense_avx512vnni, tile_two_four_avx512vnni, tile_vnm_avx512vbmi,
                                           gather_vnm_avx512vbmi, prepare_epilogue_avx512vnni};
+#endif
 
 }  // namespace pare::kernels

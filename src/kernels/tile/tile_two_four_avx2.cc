@@ -39,10 +39,10 @@ PARE_ALWAYS_INLINE __m256i decode(__m256i indices, __m256i w, const Constants& c
                          _mm256_blendv_epi8(constants.positive, constants.negative, w));
 }
 
-template <int kRows, int kVectors, TileControl kControl, int kStep>
-PARE_ALWAYS_INLINE void step(__m256i (&acc)[kRows][kWalk<kRows, kVectors>], const std::uint8_t* block,
-                             std::uint8_t* control, const std::uint8_t* staged, const Constants& constants) {
-  PARE_UNROLL for (int j = 0; j < kWalk<kRows, kVectors>; ++j) {
+template <int kVectors, TileControl kControl, int kStep, int kRows, int kWidth>
+PARE_ALWAYS_INLINE void step(__m256i (&acc)[kRows][kWidth], const std::uint8_t* block, std::uint8_t* control,
+                             const std::uint8_t* staged, const Constants& constants) {
+  PARE_UNROLL for (int j = 0; j < kWidth; ++j) {
     const __m256i w = load(block + 64 * (kStep + 1) * kVectors + 32 * j);
     std::uint8_t* kept = control + 64 * kStep * kVectors + 32 * j;
     __m256i c;
@@ -78,23 +78,18 @@ PARE_ALWAYS_INLINE void walk(std::int32_t* lanes, const std::uint8_t* block, std
     std::int64_t left = tap_k < k ? tap_k : k;
     k -= left;
     for (; left > 24; left -= 32) {
-      if constexpr (kRows == 1) {
-        PARE_UNROLL for (int line = 0; line < 5 * kVectors; ++line) {
-          _mm_prefetch(reinterpret_cast<const char*>(block + 4096 + 64 * line), _MM_HINT_T0);
-        }
-      }
-      step<kRows, kVectors, kControl, 0>(acc, block, control, staged, constants);
-      step<kRows, kVectors, kControl, 1>(acc, block, control, staged, constants);
-      step<kRows, kVectors, kControl, 2>(acc, block, control, staged, constants);
-      step<kRows, kVectors, kControl, 3>(acc, block, control, staged, constants);
+      step<kVectors, kControl, 0>(acc, block, control, staged, constants);
+      step<kVectors, kControl, 1>(acc, block, control, staged, constants);
+      step<kVectors, kControl, 2>(acc, block, control, staged, constants);
+      step<kVectors, kControl, 3>(acc, block, control, staged, constants);
       block += 320 * kVectors;
       control += 256 * kVectors;
       staged += 64;
     }
     if (left > 0) {
-      step<kRows, kVectors, kControl, 0>(acc, block, control, staged, constants);
-      if (left > 8) step<kRows, kVectors, kControl, 1>(acc, block, control, staged, constants);
-      if (left > 16) step<kRows, kVectors, kControl, 2>(acc, block, control, staged, constants);
+      step<kVectors, kControl, 0>(acc, block, control, staged, constants);
+      if (left > 8) step<kVectors, kControl, 1>(acc, block, control, staged, constants);
+      if (left > 16) step<kVectors, kControl, 2>(acc, block, control, staged, constants);
       block += 320 * kVectors;
       control += 256 * kVectors;
       staged += 64;

@@ -55,5 +55,14 @@ TileKernel tile_vnm_avx512vnni(std::int64_t rows, std::int64_t vectors, VnmShape
   return of_shape<tile_dense_avx512vnni, gather_vnm_avx2>(rows, vectors, shape);
 }
 #endif
+#if defined(__aarch64__)
+TileKernel tile_vnm_neon_dotprod(std::int64_t rows, std::int64_t vectors, VnmShape shape) {
+  return of_shape<tile_dense_neon_dotprod, gather_vnm_neon>(rows, vectors, shape);
+}
+
+TileKernel tile_vnm_neon_i8mm(std::int64_t rows, std::int64_t vectors, VnmShape shape) {
+  return of_shape<tile_dense_neon_i8mm, gather_vnm_neon>(rows, vectors, shape);
+}
+#endif
 
 }  // namespace pare::kernels
