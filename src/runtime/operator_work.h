@@ -12,8 +12,10 @@ namespace pare::runtime {
 
 // Tiles per thread: enough that a thread which the system interrupts does not hold up the others for long.
 inline constexpr std::int64_t kTilesPerThread = 4;
-// A tile takes at least so many multiply-adds or bytes: some 5 us of scalar code, about what handing it over costs.
+// A tile moves at least so many bytes: some 5 us of scalar code, about what handing it over costs.
 inline constexpr std::int64_t kLeastWorkPerTile = std::int64_t{1} << 17;
+// Multiply-adds of a vector kernel that take as long as moving a byte.
+inline constexpr std::int64_t kMacsPerByte = 8;
 
 [[nodiscard]] inline std::size_t tile_items(const ThreadPool& pool, std::int64_t items, std::int64_t work_per_item) {
   const auto tiles = static_cast<std::int64_t>(pool.threads()) * kTilesPerThread;

@@ -59,7 +59,7 @@ void QConv::run(const RunContext& context) const {
   args.x = at<const std::uint8_t>(context, input_offset_);
   args.y = at<std::byte>(context, output_offset_);
   const kernels::QConvShape& s = args.shape;
-  const std::int64_t row_work = s.out_w * s.out_c * s.kernel_h * s.kernel_w * s.in_c;
+  const std::int64_t row_work = s.out_w * s.out_c * s.kernel_h * s.kernel_w * s.in_c / kMacsPerByte;
   const std::int64_t rows = context.batch * s.out_h;
   const std::int64_t blocks = block_count(context.pool, rows, row_work);
   context.pool.parallel_for_slots(static_cast<std::size_t>(blocks), [&](std::size_t slot, std::size_t index) {
@@ -92,10 +92,11 @@ void QGemm::run(const RunContext& context) const {
   constexpr std::int64_t kLeastBlockRows = 32;
   const std::int64_t unit = (kLeastBlockColumns + kernel_.n_tile - 1) / kernel_.n_tile * kernel_.n_tile;
   const std::int64_t units = (args.n + unit - 1) / unit;
-  const std::int64_t column_blocks = block_count(context.pool, units, args.m * std::min(unit, args.n) * args.k);
+  const std::int64_t column_blocks =
+      block_count(context.pool, units, args.m * std::min(unit, args.n) * args.k / kMacsPerByte);
   const std::int64_t row_units = (args.m + kLeastBlockRows - 1) / kLeastBlockRows;
   const std::int64_t row_blocks =
-      std::min(row_units, block_count(context.pool, args.m, args.n * args.k) / column_blocks);
+      std::min(row_units, block_count(context.pool, args.m, args.n * args.k / kMacsPerByte) / column_blocks);
   const std::int64_t rows = std::max<std::int64_t>(row_blocks, 1);
   context.pool.parallel_for_slots(
       static_cast<std::size_t>(column_blocks * rows), [&](std::size_t slot, std::size_t index) {
