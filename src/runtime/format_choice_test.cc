@@ -38,7 +38,7 @@ TEST(FormatChoice, VnmRunsAsStoredEverywhere) {
     for (const CpuVendor vendor : {CpuVendor::kAmd, CpuVendor::kIntel, CpuVendor::kOther}) {
       const auto choice = choose_format(kManyRows, WeightFormat::kVnm, {64, 1, 4}, isa, vendor);
       EXPECT_EQ(choice.format, WeightFormat::kVnm) << to_string(isa);
-      EXPECT_GT(choice.speed_up, 2.5) << to_string(isa);
+      EXPECT_GE(choice.speed_up, 2.4) << to_string(isa);
     }
   }
 }
