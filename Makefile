@@ -12,7 +12,7 @@ JOBS   ?= $(shell nproc)
 export CMAKE_PREFIX_PATH
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick test bench bench-kernels bench-peers-setup format lint docs install clean setup \
+.PHONY: help run quick test bench bench-kernels bench-smoke bench-peers-setup format lint docs install clean setup \
         test-asan-ubsan test-tsan test-runtime-only test-dev test-libtorch2 test-arm
 
 help: ## list the targets
@@ -63,6 +63,10 @@ bench: ## the table of speed goals on this machine, into bench/results/ (docs/be
 bench-kernels: ## every kernel of every instruction set, by Google Benchmark
 	@scripts/setup.sh runtime bench
 	@scripts/bench.sh kernels
+
+bench-smoke: ## whether the benchmark programs work: one shape, one round, nothing kept
+	@scripts/setup.sh runtime bench
+	@scripts/bench.sh smoke
 
 bench-peers-setup: ## install what `make bench` compares with, into .venv-bench (about 1 GB)
 	@bench/peers/setup.sh
