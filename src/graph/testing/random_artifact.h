@@ -217,7 +217,10 @@ class RandomGraphBuilder {
     }
     const auto channels = static_cast<std::size_t>(shape[0]);
     const double reduction = static_cast<double>(codes.size()) / static_cast<double>(channels);
-    const double spread = 74.0 * 73.0 * std::sqrt(reduction * (two_four ? 0.5 : 1.0));
+    const double kept = two_four ? 0.5
+                        : vnm    ? static_cast<double>(options_.vnm->n) / static_cast<double>(options_.vnm->m)
+                                 : 1.0;
+    const double spread = 74.0 * 73.0 * std::sqrt(reduction * kept);
     std::vector<float> scales(channels);
     std::vector<std::int32_t> bias(channels);
     for (std::size_t channel = 0; channel < channels; ++channel) {
