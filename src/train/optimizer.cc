@@ -271,7 +271,10 @@ std::unique_ptr<torch::optim::Optimizer> make_optimizer(const Model& model, cons
   std::vector<Group> groups;
   groups.emplace_back(std::move(weights), std::make_unique<GroupOptions>(options));
   groups.emplace_back(std::move(others), std::make_unique<GroupOptions>(undecayed));
-  return std::make_unique<OnePassOptimizer>(std::move(groups), options);
+  auto optimizer = std::make_unique<OnePassOptimizer>(std::move(groups), options);
+  // LibTorch 2.13 puts the defaults in the place of a group's own options.
+  static_cast<GroupOptions&>(optimizer->param_groups().back().options()).values = undecayed;
+  return optimizer;
 }
 
 void zero_grad(torch::optim::Optimizer& optimizer) {

@@ -61,7 +61,10 @@ std::unique_ptr<torch::optim::Optimizer> libtorch_optimizer(const Model& model, 
     std::vector<torch::optim::OptimizerParamGroup> params;
     params.emplace_back(groups[0], std::make_unique<decltype(own)>(own));
     params.emplace_back(groups[1], std::make_unique<decltype(own)>(plain));
-    return make_optimizer_of(params, own);
+    auto optimizer = make_optimizer_of(params, own);
+    // LibTorch 2.13 takes a 0 for "not set", and the defaults instead.
+    static_cast<decltype(own)&>(optimizer->param_groups().back().options()).weight_decay(0.0);
+    return optimizer;
   };
   using Pointer = std::unique_ptr<torch::optim::Optimizer>;
   using namespace torch::optim;
