@@ -238,6 +238,24 @@ class Planner {
     return kernels::WeightFormat::kDense;
   }
 
+  // What every operator with a window states in the same words.
+  template <typename Extents>
+  static void set_extents(const PlannedValue& input, const PlannedValue& output, const graph::Window& window,
+                          Extents& extents) {
+    extents.in_h = input.shape[1];
+    extents.in_w = input.shape[2];
+    extents.out_h = output.shape[1];
+    extents.out_w = output.shape[2];
+    extents.kernel_h = window.kernel_h;
+    extents.kernel_w = window.kernel_w;
+    extents.stride_h = window.stride_h;
+    extents.stride_w = window.stride_w;
+    extents.dilation_h = window.dilation_h;
+    extents.dilation_w = window.dilation_w;
+    extents.pad_top = window.pad_top;
+    extents.pad_left = window.pad_left;
+  }
+
   [[nodiscard]] std::unique_ptr<Operator> conv(const graph::Node& node, PlannedLayer& layer) {
     const PlannedValue& input = values_.at(node.inputs[0]);
     const PlannedValue& output = values_.at(node.output);
@@ -247,20 +265,9 @@ class Planner {
                          element_count(weight.shape) / weight.shape[0]};
     const kernels::QConvKernel& kernel = kernels::find_qconv_kernel(choose(weight, work, layer), isa_);
     kernels::QConvArgs args;
-    args.shape = {.in_h = input.shape[1],
-                  .in_w = input.shape[2],
-                  .in_c = input.shape[0],
-                  .out_h = output.shape[1],
-                  .out_w = output.shape[2],
-                  .out_c = output.shape[0],
-                  .kernel_h = window.kernel_h,
-                  .kernel_w = window.kernel_w,
-                  .stride_h = window.stride_h,
-                  .stride_w = window.stride_w,
-                  .dilation_h = window.dilation_h,
-                  .dilation_w = window.dilation_w,
-                  .pad_top = window.pad_top,
-                  .pad_left = window.pad_left};
+    set_extents(input, output, window, args.shape);
+    args.shape.in_c = input.shape[0];
+    args.shape.out_c = output.shape[0];
     args.x_zero_point = params_of(node.inputs[0]).zero_point;
     args.epilogue = epilogue_of(node);
     return std::make_unique<QConv>(kernel, args,
@@ -295,19 +302,8 @@ class Planner {
     AlignedBytes packed(kernel.packed_bytes(weights));
     kernel.pack(weights, packed.data());
     kernels::DepthwiseArgs args;
-    args.in_h = input.shape[1];
-    args.in_w = input.shape[2];
+    set_extents(input, output, window, args);
     args.channels = input.shape[0];
-    args.out_h = output.shape[1];
-    args.out_w = output.shape[2];
-    args.kernel_h = window.kernel_h;
-    args.kernel_w = window.kernel_w;
-    args.stride_h = window.stride_h;
-    args.stride_w = window.stride_w;
-    args.dilation_h = window.dilation_h;
-    args.dilation_w = window.dilation_w;
-    args.pad_top = window.pad_top;
-    args.pad_left = window.pad_left;
     args.x_zero_point = input_params.zero_point;
     args.y_zero_point = epilogue.zero_point;
     args.qmin = epilogue.qmin;
@@ -339,19 +335,8 @@ class Planner {
     const graph::Window window = graph::window_of(graph_, node);
     const kernels::MaxPoolKernel& kernel = kernels::find_max_pool_kernel(isa_);
     kernels::MaxPoolArgs args;
-    args.in_h = input.shape[1];
-    args.in_w = input.shape[2];
+    set_extents(input, output, window, args);
     args.channels = input.shape[0];
-    args.out_h = output.shape[1];
-    args.out_w = output.shape[2];
-    args.kernel_h = window.kernel_h;
-    args.kernel_w = window.kernel_w;
-    args.stride_h = window.stride_h;
-    args.stride_w = window.stride_w;
-    args.dilation_h = window.dilation_h;
-    args.dilation_w = window.dilation_w;
-    args.pad_top = window.pad_top;
-    args.pad_left = window.pad_left;
     layer.kernel = kernel.name;
     return std::make_unique<MaxPool>(kernel, args, input.offset, output.offset);
   }

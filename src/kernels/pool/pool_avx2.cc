@@ -1,22 +1,11 @@
 #include <immintrin.h>
 
 #include "pare/kernels/pool/pool_args.h"
+#include "pare/kernels/pool/pool_windows.h"
 
 namespace pare::kernels {
 
 namespace {
-
-// Taps of one window that lie in the input: [first, last) of each dimension.
-struct Taps {
-  std::int64_t first, last;
-};
-Taps taps_within(std::int64_t begin, std::int64_t kernel, std::int64_t dilation, std::int64_t extent) {
-  Taps taps{0, kernel};
-  if (begin < 0) taps.first = (-begin + dilation - 1) / dilation;
-  const std::int64_t fit = begin >= extent ? 0 : (extent - 1 - begin) / dilation + 1;
-  if (fit < taps.last) taps.last = fit;
-  return taps;
-}
 
 // One window of all channels. `x`: its first tap in the input.
 struct Window {
@@ -72,7 +61,7 @@ void pool_window(const std::uint8_t* x, const Window& window, std::uint8_t* y, s
   }
 }
 
-// Windows of 2 x 2 side by side that lie wholly in the input: what most networks have. channels: a multiple of 32.
+// is_plain_2x2 windows; channels: a multiple of 32.
 void row_2x2(const std::uint8_t* top, const std::uint8_t* bottom, std::uint8_t* y, std::int64_t out_w,
              std::int64_t channels) {
   for (std::int64_t ox = 0; ox < out_w; ++ox) {
@@ -92,9 +81,7 @@ void row_2x2(const std::uint8_t* top, const std::uint8_t* bottom, std::uint8_t* 
 void run_max_pool_avx2(const MaxPoolArgs& args, std::int64_t row_begin, std::int64_t row_end) {
   const std::int64_t channels = args.channels;
   const std::int64_t line = args.in_w * channels;
-  const bool is_2x2 = args.kernel_h == 2 && args.kernel_w == 2 && args.stride_h == 2 && args.stride_w == 2 &&
-                      args.dilation_h == 1 && args.dilation_w == 1 && args.pad_top == 0 && args.pad_left == 0 &&
-                      2 * args.out_h <= args.in_h && 2 * args.out_w <= args.in_w;
+  const bool is_2x2 = is_plain_2x2(args);
   for (std::int64_t row = row_begin; row < row_end; ++row) {
     const std::uint8_t* image = args.x + row / args.out_h * args.in_h * line;
     const std::int64_t top = row % args.out_h * args.stride_h - args.pad_top;

@@ -1,6 +1,7 @@
 #include <immintrin.h>
 
 #include "pare/kernels/pool/pool_args.h"
+#include "pare/kernels/pool/pool_windows.h"
 
 namespace pare::kernels {
 
@@ -9,23 +10,11 @@ namespace {
 // Masked stores are slow on some processors, so only what is left past whole vectors goes through masks.
 __mmask64 first_bytes(std::int64_t count) { return (__mmask64{1} << count) - 1; }
 
-// Taps of one window that lie in the input: [first, last) of each dimension.
-struct Taps {
-  std::int64_t first, last;
-};
-Taps taps_within(std::int64_t begin, std::int64_t kernel, std::int64_t dilation, std::int64_t extent) {
-  Taps taps{0, kernel};
-  if (begin < 0) taps.first = (-begin + dilation - 1) / dilation;
-  const std::int64_t fit = begin >= extent ? 0 : (extent - 1 - begin) / dilation + 1;
-  if (fit < taps.last) taps.last = fit;
-  return taps;
-}
-
 __m512i max_of_2x2(__m512i a, __m512i b, __m512i c, __m512i d) {
   return _mm512_max_epu8(_mm512_max_epu8(a, b), _mm512_max_epu8(c, d));
 }
 
-// Windows of 2 x 2 side by side that lie wholly in the input: what most networks have.
+// is_plain_2x2 windows.
 void row_2x2(const std::uint8_t* top, const std::uint8_t* bottom, std::uint8_t* y, std::int64_t out_w,
              std::int64_t channels) {
   for (std::int64_t ox = 0; ox < out_w; ++ox) {
@@ -63,9 +52,7 @@ void row_2x2_of_32(const std::uint8_t* top, const std::uint8_t* bottom, std::uin
 void run_max_pool_avx512(const MaxPoolArgs& args, std::int64_t row_begin, std::int64_t row_end) {
   const std::int64_t channels = args.channels;
   const std::int64_t line = args.in_w * channels;
-  const bool is_2x2 = args.kernel_h == 2 && args.kernel_w == 2 && args.stride_h == 2 && args.stride_w == 2 &&
-                      args.dilation_h == 1 && args.dilation_w == 1 && args.pad_top == 0 && args.pad_left == 0 &&
-                      2 * args.out_h <= args.in_h && 2 * args.out_w <= args.in_w;
+  const bool is_2x2 = is_plain_2x2(args);
   for (std::int64_t row = row_begin; row < row_end; ++row) {
     const std::uint8_t* image = args.x + row / args.out_h * args.in_h * line;
     const std::int64_t top = row % args.out_h * args.stride_h - args.pad_top;

@@ -53,6 +53,12 @@ struct VnmShape {
   return {64, 64 * n / m};
 }
 
+// The shapes there are; a table of kernels by shape has one entry for each, in this order.
+inline constexpr VnmShape kVnmShapes[] = {{32, 16}, {64, 16}, {64, 8}};
+[[nodiscard]] inline constexpr std::int64_t vnm_index(const VnmShape& shape) {
+  return shape.source == 32 ? 0 : (shape.keep == 16 ? 1 : 2);
+}
+
 // Where the parts of a panel lie.
 struct PanelLayout {
   WeightFormat format = WeightFormat::kDense;

@@ -39,13 +39,8 @@ void gather(const TileArgs& args) {
 }  // namespace
 
 void gather_vnm_neon(const TileArgs& args, VnmShape shape) {
-  if (shape.source == 32) {
-    gather<32, 16>(args);
-  } else if (shape.keep == 16) {
-    gather<64, 16>(args);
-  } else {
-    gather<64, 8>(args);
-  }
+  constexpr TileKernel kGathers[] = {gather<32, 16>, gather<64, 16>, gather<64, 8>};
+  kGathers[vnm_index(shape)](args);
 }
 
 }  // namespace pare::kernels

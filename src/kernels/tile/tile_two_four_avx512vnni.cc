@@ -5,9 +5,6 @@ namespace pare::kernels {
 
 namespace {
 
-// Where the shuffle controls come from: decoded on the way, decoded and kept for the tiles that follow, or kept ones.
-enum class Control { kDecode, kDecodeAndKeep, kKept };
-
 // Of a lane's 8 activations, value byte b takes one of the first four (b < 2) or of the last four.
 template <int kStep>
 PARE_ALWAYS_INLINE __m512i decode(__m512i indices) {
@@ -16,18 +13,18 @@ PARE_ALWAYS_INLINE __m512i decode(__m512i indices) {
   return _mm512_ternarylogic_epi32(shifted, _mm512_set1_epi8(3), _mm512_set1_epi32(0x04040000), 0xEA);
 }
 
-template <int kRows, int kVectors, Control kControl, int kStep>
+template <int kRows, int kVectors, TileControl kControl, int kStep>
 PARE_ALWAYS_INLINE void step(__m512i (&acc)[kRows][kVectors], const std::uint8_t* block, std::uint8_t* control,
                              const __m512i (&a)[kRows]) {
   __m512i c[kVectors];
   __m512i w[kVectors];
   PARE_UNROLL for (int j = 0; j < kVectors; ++j) {
     std::uint8_t* kept = control + 64 * (kStep * kVectors + j);
-    if constexpr (kControl == Control::kKept) {
+    if constexpr (kControl == TileControl::kKept) {
       c[j] = _mm512_load_si512(kept);
     } else {
       c[j] = decode<kStep>(_mm512_load_si512(block + 64 * j));
-      if constexpr (kControl == Control::kDecodeAndKeep) _mm512_store_si512(kept, c[j]);
+      if constexpr (kControl == TileControl::kKeep) _mm512_store_si512(kept, c[j]);
     }
     w[j] = _mm512_load_si512(block + 64 * ((kStep + 1) * kVectors + j));
   }
@@ -39,7 +36,7 @@ PARE_ALWAYS_INLINE void step(__m512i (&acc)[kRows][kVectors], const std::uint8_t
   }
 }
 
-template <int kRows, int kVectors, Control kControl, int kStep>
+template <int kRows, int kVectors, TileControl kControl, int kStep>
 PARE_ALWAYS_INLINE void full_step(__m512i (&acc)[kRows][kVectors], const std::uint8_t* block, std::uint8_t* control,
                                   const std::uint8_t* const (&row)[kRows], std::int64_t k) {
   __m512i a[kRows];
@@ -58,7 +55,7 @@ __attribute__((noinline)) void copy_last_block(const std::uint8_t* const* rows, 
   }
 }
 
-template <int kRows, int kVectors, Control kControl>
+template <int kRows, int kVectors, TileControl kControl>
 void run(const TileArgs& args) {
   __m512i acc[kRows][kVectors];
   load_start(acc, *args.epilogue);
@@ -95,7 +92,7 @@ void run(const TileArgs& args) {
       full_step<kRows, kVectors, kControl, 3>(acc, block, control, row, k);
       touch();
       block += 320 * kVectors;
-      if constexpr (kControl != Control::kDecode) control += 256 * kVectors;
+      if constexpr (kControl != TileControl::kNone) control += 256 * kVectors;
     }
   }
   store_tile(acc, *args.epilogue, args.out);
@@ -108,22 +105,22 @@ void run(const TileArgs& args) {
   }
 #define PARE_TILE_TABLE(control) \
   { PARE_TILE_ROW(1, control), PARE_TILE_ROW(2, control), PARE_TILE_ROW(3, control), PARE_TILE_ROW(4, control) }
-constexpr TileKernel kDecode[4][kTileRows] = PARE_TILE_TABLE(Control::kDecode);
-constexpr TileKernel kDecodeAndKeep[4][kTileRows] = PARE_TILE_TABLE(Control::kDecodeAndKeep);
-constexpr TileKernel kKept[4][kTileRows] = PARE_TILE_TABLE(Control::kKept);
+constexpr TileKernel kNone[4][kTileRows] = PARE_TILE_TABLE(TileControl::kNone);
+constexpr TileKernel kKeep[4][kTileRows] = PARE_TILE_TABLE(TileControl::kKeep);
+constexpr TileKernel kKept[4][kTileRows] = PARE_TILE_TABLE(TileControl::kKept);
 
 }  // namespace
 
 TileKernel tile_two_four_avx512vnni(std::int64_t rows, std::int64_t vectors, TileControl control) {
   switch (control) {
     case TileControl::kKeep:
-      return kDecodeAndKeep[vectors - 1][rows - 1];
+      return kKeep[vectors - 1][rows - 1];
     case TileControl::kKept:
       return kKept[vectors - 1][rows - 1];
     case TileControl::kNone:
       break;
   }
-  return kDecode[vectors - 1][rows - 1];
+  return kNone[vectors - 1][rows - 1];
 }
 
 }  // namespace pare::kernels

@@ -113,25 +113,18 @@ void gather_first(const TileArgs& args) {
     PARE_TILE_ROW(1, source, keep), PARE_TILE_ROW(2, source, keep), PARE_TILE_ROW(3, source, keep), \
         PARE_TILE_ROW(4, source, keep)                                                              \
   }
-constexpr TileKernel k16Of32[4][kTileRows] = PARE_TILE_TABLE(32, 16);
-constexpr TileKernel k16Of64[4][kTileRows] = PARE_TILE_TABLE(64, 16);
-constexpr TileKernel k8Of64[4][kTileRows] = PARE_TILE_TABLE(64, 8);
+constexpr TileKernel kKernels[3][4][kTileRows] = {PARE_TILE_TABLE(32, 16), PARE_TILE_TABLE(64, 16),
+                                                  PARE_TILE_TABLE(64, 8)};
 
 }  // namespace
 
 TileKernel tile_vnm_avx512vbmi(std::int64_t rows, std::int64_t vectors, VnmShape shape) {
-  const auto& table = shape.source == 32 ? k16Of32 : (shape.keep == 16 ? k16Of64 : k8Of64);
-  return table[vectors - 1][rows - 1];
+  return kKernels[vnm_index(shape)][vectors - 1][rows - 1];
 }
 
 void gather_vnm_avx512vbmi(const TileArgs& args, VnmShape shape) {
-  if (shape.source == 32) {
-    gather_first<32, 16>(args);
-  } else if (shape.keep == 16) {
-    gather_first<64, 16>(args);
-  } else {
-    gather_first<64, 8>(args);
-  }
+  constexpr TileKernel kGathers[] = {gather_first<32, 16>, gather_first<64, 16>, gather_first<64, 8>};
+  kGathers[vnm_index(shape)](args);
 }
 
 }  // namespace pare::kernels

@@ -8,8 +8,6 @@ namespace {
 using DenseKernels = TileKernel (*)(std::int64_t rows, std::int64_t vectors);
 using GatherRows = void (*)(const TileArgs& args, VnmShape shape);
 
-constexpr VnmShape kShapes[] = {{32, 16}, {64, 16}, {64, 8}};
-
 template <DenseKernels kDense, GatherRows kGather, int kShape, int kRows, int kVectors>
 void run(const TileArgs& args) {
   TileArgs dense = args;
@@ -17,9 +15,9 @@ void run(const TileArgs& args) {
   for (std::int64_t r = 0; r < kTileRows; ++r) rows[r] = args.gathered + (r < kRows ? r : 0) * args.gathered_stride;
   dense.rows = rows;
   dense.taps = 1;
-  dense.c = args.taps * kShapes[kShape].kept(args.c);
+  dense.c = args.taps * kVnmShapes[kShape].kept(args.c);
   kDense(kRows, kVectors)(dense);
-  kGather(args, kShapes[kShape]);
+  kGather(args, kVnmShapes[kShape]);
 }
 
 template <DenseKernels kDense, GatherRows kGather, int kShape, int kRows>
@@ -40,8 +38,9 @@ TileKernel of_rows(std::int64_t rows, std::int64_t vectors) {
 
 template <DenseKernels kDense, GatherRows kGather>
 TileKernel of_shape(std::int64_t rows, std::int64_t vectors, VnmShape shape) {
-  if (shape.source == 32) return of_rows<kDense, kGather, 0>(rows, vectors);
-  return shape.keep == 16 ? of_rows<kDense, kGather, 1>(rows, vectors) : of_rows<kDense, kGather, 2>(rows, vectors);
+  constexpr TileKernel (*kOfRows[])(std::int64_t, std::int64_t) = {
+      of_rows<kDense, kGather, 0>, of_rows<kDense, kGather, 1>, of_rows<kDense, kGather, 2>};
+  return kOfRows[vnm_index(shape)](rows, vectors);
 }
 
 }  // namespace
