@@ -72,8 +72,7 @@ void make_artifact(const std::filesystem::path& path) {
   pare::train::Model model(pare::graph::builtin("convnet", 0, 1, kSide, kSide, kClasses));  // 1. a Graph, trainable
   train(model, data, 40, 0.05, [] {});
 
-  pare::sparsity::WeightNormSparsifier sparsifier(
-      pare::sparsity::WeightNormConfig::from_pattern("2:4"));  // 2. 2:4 masks
+  pare::sparsity::WeightNormSparsifier sparsifier(pare::sparsity::MaskConfig::from_pattern("2:4"));  // 2. 2:4 masks
   pare::sparsity::SparseLayerConfig first;
   first.tensor_fqn = "conv1.weight";
   first.dense = true;

@@ -184,6 +184,11 @@ void AtomicFileWriter::commit() {
   sync_folder(folder_of(path_));
 }
 
+bool file_exists(const std::filesystem::path& path) {
+  std::error_code ignored;
+  return std::filesystem::exists(path, ignored);
+}
+
 void write_file_atomically(const fs::path& path, std::string_view contents) {
   AtomicFileWriter writer(path);
   writer.write(contents);

@@ -55,6 +55,9 @@ class AtomicFileWriter {
   int descriptor_ = -1;
 };
 
+// Whether something of that name is there and can be looked at.
+[[nodiscard]] bool file_exists(const std::filesystem::path& path);
+
 void write_file_atomically(const std::filesystem::path& path, std::string_view contents);
 
 // Creates the folder and its parents. Throws kIo with the reason (not writable, a file is in the way).

@@ -22,11 +22,6 @@
 namespace pare::pipeline {
 namespace {
 
-bool file_exists(const std::filesystem::path& path) {
-  std::error_code ignored;
-  return std::filesystem::exists(path, ignored);
-}
-
 train::Dataset load_test_images(const std::filesystem::path& artifact, const TestImages& images) {
   if (!images.set.empty()) {
     return train::known_dataset(images.set).test;

@@ -1,15 +1,16 @@
 #include "pare/pipeline/convert_step.h"
 
 #include <algorithm>
-#include <array>
 #include <iomanip>
 #include <map>
+#include <optional>
 #include <sstream>
 #include <system_error>
 #include <utility>
 
 #include "pare/base/error.h"
 #include "pare/base/strings.h"
+#include "pare/format/vnm.h"
 #include "pare/graph/builtin.h"
 #include "pare/pipeline/version.h"
 #include "pare/quant/convert.h"
@@ -18,7 +19,6 @@
 namespace pare::pipeline {
 namespace {
 
-constexpr const char* kTwoFour = "2:4";
 constexpr std::size_t kMaxFindings = 10;
 
 std::int64_t count_zeros(const graph::Initializer& weight) {
@@ -26,10 +26,17 @@ std::int64_t count_zeros(const graph::Initializer& weight) {
   return std::count(codes.begin(), codes.end(), std::int8_t{0});
 }
 
-// True if masks of this configuration leave at most two of any four. (A level below 1 leaves blocks unpruned.)
-bool obeys_two_four(const sparsity::WeightNormConfig& config) {
-  return config.sparse_block_shape == std::array<std::int64_t, 2>{1, 4} && config.zeros_per_block >= 2 &&
-         config.sparsity_level >= 1.0;
+// The packed form that a recipe asks for and that masks of this configuration obey; "" for none.
+std::string packed_pattern(const sparsity::MaskConfig& config, const std::string& sparsify) {
+  const std::optional<format::VnmPattern> masks = config.vnm();
+  if (sparsify == kSparsifyDense || !masks) {
+    return {};
+  }
+  if (sparsify == kSparsifyAuto && masks->v > 1) {
+    return format::to_string(*masks);
+  }
+  // 1:4, 2:8 and masks that are shared keep at most two of any aligned four as well.
+  return masks->n <= 2 && masks->m % 4 == 0 ? "2:4" : "";
 }
 
 std::string two_decimals(double value) {
@@ -54,14 +61,15 @@ std::vector<std::string> quantized_outputs(const graph::Graph& graph) {
 void convert_to_artifact(Training& training, const RunData& data, const std::filesystem::path& path) {
   const Recipe& recipe = training.recipe();
   train::Model& model = training.model();
-  std::vector<std::string> expected;
+  std::map<std::string, std::vector<std::string>> expected;  // by pattern
   std::map<std::string, std::string> notes;
-  if (const sparsity::WeightNormSparsifier* sparsifier = training.sparsifier()) {
+  if (const sparsity::Sparsifier* sparsifier = training.sparsifier()) {
     for (const sparsity::SparseGroup& group : sparsifier->groups()) {
-      if (obeys_two_four(group.config)) {
-        expected.push_back(group.tensor_fqn);
-      } else {
-        notes[group.tensor_fqn] = str_cat("masked ", group.pattern, ", which has no packed form");
+      if (const std::string pattern = packed_pattern(group.config, recipe.sparsify); !pattern.empty()) {
+        expected[pattern].push_back(group.tensor_fqn);
+      } else if (recipe.sparsify != kSparsifyDense) {
+        notes[group.tensor_fqn] = str_cat("masked ", group.pattern, ", which is not packed",
+                                          recipe.sparsify == kSparsifyAuto ? "" : " as " + recipe.sparsify);
       }
     }
     for (const sparsity::DenseLayer& layer : sparsifier->dense_layers()) {
@@ -75,16 +83,16 @@ void convert_to_artifact(Training& training, const RunData& data, const std::fil
   for (const std::string& weight : artifact.graph.weight_names()) {
     artifact.promises.push_back({weight, "dense", count_zeros(artifact.graph.initializer(weight)), notes[weight]});
   }
-  if (recipe.sparsify == kTwoFour) {
-    const auto wanted = [&](const std::string& weight) {
-      return std::find(expected.begin(), expected.end(), weight) != expected.end();
+  for (const auto& [pattern, weights] : expected) {
+    const auto wanted = [&weights](const std::string& weight) {
+      return std::find(weights.begin(), weights.end(), weight) != weights.end();
     };
     for (const quant::LayerDecision& decision :
-         quant::sparsify_(artifact.graph, quant::SemiSparseWeightConfig{kTwoFour}, expected, wanted)) {
+         quant::sparsify_(artifact.graph, quant::SemiSparseWeightConfig{pattern}, weights, wanted)) {
       for (graph::LayerPromise& promise : artifact.promises) {
         if (promise.weight == decision.weight) {
           promise.pattern = decision.pattern;
-          promise.note = promise.note.empty() ? decision.note : promise.note;
+          promise.note = promise.note.empty() && wanted(decision.weight) ? decision.note : promise.note;
         }
       }
     }
@@ -113,7 +121,7 @@ std::vector<LayerRecord> layer_records(const graph::Artifact& artifact,
     layer.name = node.name;
     layer.op = node.op_type;
     layer.shape = weight.shape;
-    layer.pattern = weight.encoding == graph::Encoding::kTwoFour ? kTwoFour : "dense";
+    layer.pattern = weight.pattern();
     layer.weight_bits = 8 * static_cast<std::int64_t>(size_bytes(weight.dtype));
     layer.bytes = static_cast<std::int64_t>(weight.stored_bytes());
     if (weight.quantization) {

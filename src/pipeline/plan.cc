@@ -10,6 +10,7 @@
 #include "pare/pipeline/recipe_stage.h"
 #include "pare/pipeline/run_data.h"
 #include "pare/pipeline/training.h"
+#include "pare/sparsity/sparsifiers.h"
 #include "pare/train/model.h"
 
 namespace pare::pipeline {
@@ -28,7 +29,7 @@ const StageRecipe* last_masks(const Recipe& recipe) {
   return masks;
 }
 
-bool reaches_qat(const Recipe& recipe) { return recipe.stages.back().kind == StageKind::kQat; }
+bool reaches_qat(const Recipe& recipe) { return quantizes(recipe.stages.back().kind); }
 
 }  // namespace
 
@@ -39,12 +40,12 @@ LayerForecast forecast_layers(const Recipe& recipe) {
   if (const StageRecipe* masks = last_masks(recipe)) {
     // A model of its own answers with the sparsifier's own rules.
     train::Model model(graph);
-    sparsity::WeightNormSparsifier sparsifier(masks->sparsifier->config);
-    sparsifier.prepare(model, masks->layers);
-    for (const sparsity::SparseGroup& group : sparsifier.groups()) {
+    const auto sparsifier = sparsity::make_sparsifier(masks->sparsifier->name, masks->sparsifier->config);
+    sparsifier->prepare(model, masks->layers);
+    for (const sparsity::SparseGroup& group : sparsifier->groups()) {
       patterns[group.tensor_fqn] = group.pattern;
     }
-    forecast.left_dense = sparsifier.dense_layers();
+    forecast.left_dense = sparsifier->dense_layers();
   }
   const int bits = reaches_qat(recipe) ? 8 : 32;
   for (const graph::Node& node : graph.nodes) {
@@ -72,7 +73,7 @@ std::vector<std::string> early_warnings(const Recipe& recipe) {
   }
   const bool had_masks = std::any_of(recipe.stages.begin(), recipe.stages.end(),
                                      [](const StageRecipe& stage) { return stage.sparsifier.has_value(); });
-  if (had_masks && last_masks(recipe) == nullptr && recipe.sparsify != "dense") {
+  if (had_masks && last_masks(recipe) == nullptr && recipe.sparsify != kSparsifyDense) {
     warnings.push_back("a dense stage lifts the masks again, so the artifact will be dense");
   }
   if (!recipe.target.empty()) {
@@ -90,19 +91,36 @@ std::vector<std::string> early_warnings(const Recipe& recipe) {
 }
 
 std::string describe_stage(const StageRecipe& stage) {
+  std::string masks;
+  if (stage.sparsifier) {
+    masks = str_cat(stage.sparsifier->name, " ",
+                    stage.sparsifier->pattern.empty() ? str_cat("level ", stage.sparsifier->config.sparsity_level)
+                                                      : stage.sparsifier->pattern);
+  }
+  if (stage.kind == StageKind::kCalibrate) {
+    return str_cat("uint8 x int8 per channel after up to ", stage.calibration_images, " images, ",
+                   to_string(stage.quantize.observer.kind), stage.bias_correction ? ", biases corrected" : "",
+                   ", masks held");
+  }
+  if (stage.kind == StageKind::kOneShot) {
+    return sparsity::sparsifier_needs_calibration(stage.sparsifier->name)
+               ? str_cat(masks, ", calibrated on up to ", stage.calibration_images, " images")
+               : masks;
+  }
   std::string text = str_cat(stage.epochs, stage.epochs == 1.0 ? " epoch, " : " epochs, ",
                              to_string(stage.optimizer.kind), " lr ", stage.optimizer.lr);
   if (stage.schedule.curve != train::LrCurve::kConstant) {
     text += ", " + to_string(stage.schedule.curve);
   }
-  if (stage.sparsifier) {
-    text += str_cat("; ", stage.sparsifier->name, " ",
-                    stage.sparsifier->pattern.empty() ? str_cat("level ", stage.sparsifier->config.sparsity_level)
-                                                      : stage.sparsifier->pattern);
+  if (!masks.empty()) {
+    text += "; " + masks;
   }
   if (stage.sparsity_schedule && stage.sparsity_schedule->curve != sparsity::LevelCurve::kConstant) {
     text +=
         str_cat(", ", to_string(stage.sparsity_schedule->curve), " until epoch ", stage.sparsity_schedule->until_epoch);
+  }
+  if (stage.distill) {
+    text += str_cat("; taught by ", stage.distill->teacher);
   }
   if (stage.kind == StageKind::kQat) {
     text += str_cat("; uint8 x int8 per channel, masks ", stage.sparsity_schedule ? "scheduled" : "held");
@@ -122,12 +140,15 @@ std::string describe_run(const Recipe& recipe) {
   out << "stages\n";
   for (std::size_t i = 0; i < recipe.stages.size(); ++i) {
     const StageRecipe& stage = recipe.stages[i];
-    out << "  " << i + 1 << "  " << std::left << std::setw(10) << stage.name << " " << describe_stage(stage) << " ("
-        << stage_steps(stage, train_images / recipe.data.batch) << " steps)\n";
+    out << "  " << i + 1 << "  " << std::left << std::setw(10) << stage.name << " " << describe_stage(stage);
+    if (trains(stage.kind)) {
+      out << " (" << stage_steps(stage, train_images / recipe.data.batch) << " steps)";
+    }
+    out << "\n";
   }
   if (reaches_qat(recipe)) {
     out << "  " << recipe.stages.size() + 1 << "  convert    squash_mask, quantize_"
-        << (recipe.sparsify == "dense" ? "" : ", sparsify_ " + recipe.sparsify)
+        << (recipe.sparsify == kSparsifyDense ? "" : ", sparsify_ " + recipe.sparsify)
         << "; verify; evaluate in the runtime and compare with QAT\n";
   }
   const LayerForecast forecast = forecast_layers(recipe);

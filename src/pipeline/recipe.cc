@@ -17,27 +17,30 @@
 namespace pare::pipeline {
 namespace {
 
-constexpr std::size_t kMaxRecipeBytes = std::size_t{1} << 20;
 constexpr const char* kNoQat = "add a [[stage]] with kind = \"qat\" at the end, or use `pare train` to train only";
+
+// A file that must be there.
+std::filesystem::path read_path(TableReader& reader, const std::string& key, const std::string& remedy,
+                                const std::filesystem::path& folder) {
+  std::filesystem::path path = reader.required_text(key, remedy);
+  if (path.is_relative()) {
+    path = folder / path;
+  }
+  std::error_code ignored;
+  if (!std::filesystem::is_regular_file(path, ignored)) {
+    reader.fail(key, str_cat("there is no file ", path.string()), "relative paths are taken from the recipe's folder",
+                ErrorCategory::kNotFound);
+  }
+  return path.lexically_normal();
+}
 
 FilesRecipe read_files(TableReader& reader, const std::filesystem::path& folder) {
   FilesRecipe files;
   const std::vector<std::string> formats = {"idx"};
   files.format = reader.choice("format", files.format, formats);
-  const auto file = [&](const std::string& key) {
-    std::filesystem::path path = reader.required_text(key, "name an IDX file, plain or .gz");
-    if (path.is_relative()) {
-      path = folder / path;
-    }
-    std::error_code ignored;
-    if (!std::filesystem::is_regular_file(path, ignored)) {
-      reader.fail(key, str_cat("there is no file ", path.string()), "relative paths are taken from the recipe's folder",
-                  ErrorCategory::kNotFound);
-    }
-    return path.lexically_normal();
-  };
-  files.images = file("images");
-  files.labels = file("labels");
+  const char* const remedy = "name an IDX file, plain or .gz";
+  files.images = read_path(reader, "images", remedy, folder);
+  files.labels = read_path(reader, "labels", remedy, folder);
   reader.finish();
   return files;
 }
@@ -111,8 +114,36 @@ DataRecipe read_data(TableReader& reader, const std::filesystem::path& folder) {
   return data;
 }
 
+// `before`: names of the stages before this one.
+void check_distill(const TableReader& stage, const DistillRecipe& distill, const std::set<std::string>& before,
+                   const graph::Graph& network) {
+  if (!before.contains(distill.teacher)) {
+    const std::vector<std::string> known(before.begin(), before.end());
+    stage.fail("distill", str_cat("no stage before this one is called '", distill.teacher, "'"),
+               known.empty() ? "a teacher is trained first: put a stage before this one"
+                             : did_you_mean(distill.teacher, known),
+               ErrorCategory::kNotFound);
+  }
+  // Folding takes batch norm away, and with it what its convolution put out.
+  const auto is_batch_norm = [](const graph::Node* node) { return node->op_type == "BatchNormalization"; };
+  std::vector<std::string> nodes;
+  for (const graph::Node& node : network.nodes) {
+    const std::vector<const graph::Node*> readers = network.consumers_of(node.output);
+    if (!is_batch_norm(&node) && std::none_of(readers.begin(), readers.end(), is_batch_norm)) {
+      nodes.push_back(node.name);
+    }
+  }
+  for (const std::string& layer : distill.options.layers) {
+    if (std::find(nodes.begin(), nodes.end(), layer) == nodes.end()) {
+      stage.fail("distill", str_cat("the model has no layer '", layer, "' that both networks have alike"),
+                 did_you_mean(layer, nodes), ErrorCategory::kNotFound);
+    }
+  }
+}
+
 void read_stages(TableReader& top, const toml::table& table, Recipe& recipe) {
-  const std::vector<std::string> weights = graph::builtin(recipe.model).weight_names();
+  const graph::Graph network = graph::builtin(recipe.model);
+  const std::vector<std::string> weights = network.weight_names();
   const std::vector<std::string> names = stage_names(table);
   std::vector<TableReader> readers = top.tables("stage");
   if (readers.empty()) {
@@ -122,6 +153,9 @@ void read_stages(TableReader& top, const toml::table& table, Recipe& recipe) {
   std::set<std::string> seen;
   for (std::size_t i = 0; i < readers.size(); ++i) {
     StageRecipe stage = read_stage(readers[i], names[i], weights);
+    if (stage.distill) {
+      check_distill(readers[i], *stage.distill, seen, network);
+    }
     if (!seen.insert(stage.name).second) {
       readers[i].fail("name", str_cat("two stages are called '", stage.name, "'"), "give one of them another name");
     }
@@ -129,10 +163,15 @@ void read_stages(TableReader& top, const toml::table& table, Recipe& recipe) {
       readers[i].fail("kind", str_cat("stage '", stage.name, "' comes after the qat stage"),
                       "QAT is the last stage: quantizers and folded batch norm do not come off again");
     }
-    qat_seen = stage.kind == StageKind::kQat;
+    qat_seen = quantizes(stage.kind);
     if (i == 0 && stage.max_accuracy_drop) {
       readers[i].fail("max_accuracy_drop", "the first stage has no stage before it to compare with",
                       "put the limit on a later stage, or under [accept]");
+    }
+    if (!trains(stage.kind) && i == 0 && recipe.checkpoint.empty()) {
+      readers[i].fail("kind",
+                      str_cat("there is nothing trained yet for a stage of kind \"", to_string(stage.kind), "\""),
+                      "put a stage of kind = \"dense\" before it, or give [model] a 'checkpoint'");
     }
     if (stage.kind == StageKind::kQat && stage.sparsity_schedule && !stage.sparsifier &&
         (i == 0 || recipe.stages.back().kind != StageKind::kSparse)) {
@@ -144,18 +183,18 @@ void read_stages(TableReader& top, const toml::table& table, Recipe& recipe) {
   }
 }
 
-bool has_qat(const Recipe& recipe) {
+bool reaches_integers(const Recipe& recipe) {
   return std::any_of(recipe.stages.begin(), recipe.stages.end(),
-                     [](const StageRecipe& stage) { return stage.kind == StageKind::kQat; });
+                     [](const StageRecipe& stage) { return quantizes(stage.kind); });
 }
 
 void read_convert(TableReader& reader, Recipe& recipe) {
-  if (!has_qat(recipe)) {
-    reader.fail_here("there is no qat stage, so nothing can be converted", kNoQat);
+  if (!reaches_integers(recipe)) {
+    reader.fail_here("there is no stage that quantizes, so nothing can be converted", kNoQat);
   }
   recipe.squash_mask = reader.boolean("squash_mask", recipe.squash_mask);
-  const std::vector<std::string> patterns = {"2:4", "dense"};
-  recipe.sparsify = reader.choice("sparsify", recipe.sparsify, patterns);
+  const std::vector<std::string> forms = {kSparsifyAuto, "2:4", kSparsifyDense};
+  recipe.sparsify = reader.choice("sparsify", recipe.sparsify, forms);
   if (!recipe.squash_mask) {
     reader.fail(
         "squash_mask",
@@ -199,13 +238,17 @@ Recipe read_recipe(const toml::table& table, const std::filesystem::path& path, 
     model->fail("builtin", str_cat("\"", recipe.model, "\" cannot be trained yet: QAT lacks Add and GlobalAveragePool"),
                 "write \"convnet\" or \"mlp\"");
   }
+  const std::filesystem::path folder = std::filesystem::absolute(path).parent_path();
+  if (model->has("checkpoint")) {
+    recipe.checkpoint = read_path(*model, "checkpoint", "name a stages/NAME.ckpt of a run", folder);
+  }
   model->finish();
 
   auto data = top.table("data");
   if (!data) {
     top.fail_here("there is no [data]", "write [data] set = \"fashion-mnist\"");
   }
-  recipe.data = read_data(*data, std::filesystem::absolute(path).parent_path());
+  recipe.data = read_data(*data, folder);
   read_stages(top, table, recipe);
   if (auto convert = top.table("convert")) {
     read_convert(*convert, recipe);
@@ -238,14 +281,7 @@ Recipe read_recipe(const toml::table& table, const std::filesystem::path& path, 
 Recipe parse_recipe(const std::string& toml_text, const std::filesystem::path& path,
                     const std::vector<std::string>& overrides) {
   const std::string file = path.string();
-  toml::table table;
-  try {
-    table = toml::parse(toml_text, file);
-  } catch (const toml::parse_error& error) {
-    const auto& begin = error.source().begin;
-    throw Error(ErrorCategory::kInvalidArgument, str_cat("this is not TOML: ", error.description()),
-                str_cat(file, ":", begin.line, ":", begin.column));
-  }
+  toml::table table = parse_toml(toml_text, file);
   apply_overrides(table, overrides);
   return read_recipe(table, path, file);
 }
@@ -255,9 +291,9 @@ Recipe load_recipe(const std::filesystem::path& path, const std::vector<std::str
 }
 
 void require_convertible(const Recipe& recipe) {
-  if (!has_qat(recipe)) {
-    throw Error(ErrorCategory::kInvalidArgument, "the recipe has no qat stage, so there is nothing to convert",
-                recipe.path.string(), kNoQat);
+  if (!reaches_integers(recipe)) {
+    throw Error(ErrorCategory::kInvalidArgument,
+                "the recipe has no stage that quantizes, so there is nothing to convert", recipe.path.string(), kNoQat);
   }
 }
 

@@ -9,43 +9,65 @@
 
 #include "pare/quant/qat.h"
 #include "pare/sparsity/schedule.h"
+#include "pare/sparsity/sparsifier.h"
 #include "pare/train/dataset.h"
+#include "pare/train/distillation.h"
 #include "pare/train/optimizer.h"
 
 namespace pare::pipeline {
 
-enum class StageKind { kDense, kSparse, kQat };
+enum class StageKind { kDense, kOneShot, kSparse, kCalibrate, kQat };
+// Whether weights train in it.
+[[nodiscard]] constexpr bool trains(StageKind kind) {
+  return kind != StageKind::kOneShot && kind != StageKind::kCalibrate;
+}
+// The model is quantized after it. Such a stage is the last.
+[[nodiscard]] constexpr bool quantizes(StageKind kind) {
+  return kind == StageKind::kCalibrate || kind == StageKind::kQat;
+}
 [[nodiscard]] std::string to_string(StageKind kind);
 
 struct SparsifierRecipe {
-  std::string name = "weight_norm";
-  std::string pattern = "2:4";  // or "" where sparsity_level, sparse_block_shape, zeros_per_block are given
-  sparsity::WeightNormConfig config = sparsity::WeightNormConfig::from_pattern("2:4");
+  std::string name = "weight_norm";  // of sparsity::sparsifier_names()
+  std::string pattern = "2:4";       // or "" where sparsity_level, sparse_block_shape, zeros_per_block are given
+  sparsity::MaskConfig config = sparsity::MaskConfig::from_pattern("2:4");
   double sr_ste_decay = 0.0;
 };
 
 struct SparsityScheduleRecipe {
   sparsity::LevelCurve curve = sparsity::LevelCurve::kConstant;
   double from = 0.0;
+  double power = 3.0;        // polynomial
+  bool epoch_wise = false;   // the level moves at the ends of epochs only
   double until_epoch = 0.0;  // end of the ramp
   double hold_epoch =
       -1.0;  // masks are held from here on; -1: from the end of the ramp, or half of the stage where there is no ramp
   std::int64_t update_every = 8;  // steps between recomputed masks
 };
 
+// A stage that learns from another's model as well as from labels.
+struct DistillRecipe {
+  std::string teacher;  // name of an earlier stage: its model at its end
+  train::DistillationOptions options;
+};
+
 struct StageRecipe {
   StageKind kind = StageKind::kDense;
-  std::string name;  // unique; by default the kind, numbered where it repeats
-  double epochs = 1;
+  std::string name;   // unique; by default the kind, numbered where it repeats
+  double epochs = 1;  // 0 where nothing trains
   train::OptimizerOptions optimizer;
   train::LrSchedule schedule;
-  // Set: masks are chosen anew in this stage (always in a sparse stage, on request in a QAT stage).
+  // Set: masks are chosen anew in this stage (always in a sparse and a one-shot stage, on request in a QAT stage).
   std::optional<SparsifierRecipe> sparsifier;
   // Set: masks move by this schedule. A QAT stage without it holds the masks that it finds.
   std::optional<SparsityScheduleRecipe> sparsity_schedule;
   std::vector<sparsity::SparseLayerConfig> layers;
+  bool bias_correction = true;  // calibrate
+  std::int64_t calibration_images =
+      512;  // one-shot, calibrate: so many of the training images, or all if there are fewer
   quant::QATConfig quantize;
-  double freeze_observers_epoch = -1.0;     // -1: at the end of the stage
+  double freeze_observers_epoch = -1.0;  // -1: at the end of the stage
+  std::optional<DistillRecipe> distill;
   std::optional<double> max_accuracy_drop;  // points below the stage before it; the run stops if exceeded
 };
 
@@ -67,6 +89,10 @@ struct DataRecipe {
   std::int64_t limit_test = 0;
 };
 
+// What [convert] sparsify says beside "2:4" (weights that obey 2:4, packed so).
+inline constexpr const char* kSparsifyAuto = "auto";    // each weight in the form that its masks have
+inline constexpr const char* kSparsifyDense = "dense";  // nothing is packed
+
 struct Recipe {
   std::string name;
   std::filesystem::path path;  // the file it was read from, for errors
@@ -74,10 +100,12 @@ struct Recipe {
   std::string device = "cpu";
   std::int64_t threads = 0;
   std::string model;  // built-in
+  // Of a run of `pare` with the same network: its weights, masks and batch-norm statistics instead of random ones.
+  std::filesystem::path checkpoint;
   DataRecipe data;
   std::vector<StageRecipe> stages;
   bool squash_mask = true;
-  std::string sparsify = "2:4";  // or "dense"
+  std::string sparsify = kSparsifyAuto;
   std::optional<double> max_accuracy_drop;
   std::string target;  // [check] target: warn early
   // The recipe as understood: TOML that load_recipe reads back to the same recipe. For the run folder and for --resume.

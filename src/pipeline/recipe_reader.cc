@@ -46,6 +46,16 @@ std::string region_text(const toml::source_region& region, const std::string& fi
 
 }  // namespace
 
+toml::table parse_toml(const std::string& text, const std::string& file) {
+  try {
+    return toml::parse(text, file);
+  } catch (const toml::parse_error& error) {
+    const auto& begin = error.source().begin;
+    throw Error(ErrorCategory::kInvalidArgument, str_cat("this is not TOML: ", error.description()),
+                str_cat(file, ":", begin.line, ":", begin.column));
+  }
+}
+
 std::string where_is(const toml::node& node, const std::string& file) { return region_text(node.source(), file); }
 
 bool NumberRange::contains(double value) const {

@@ -19,6 +19,11 @@ namespace pare::pipeline {
 // "recipes/quick.toml:12:3", or the override itself ("--set data.batch=0") where that brought the node in.
 [[nodiscard]] std::string where_is(const toml::node& node, const std::string& file);
 
+inline constexpr std::size_t kMaxRecipeBytes = std::size_t{1} << 20;
+
+// Throws kInvalidArgument with file:line:column.
+[[nodiscard]] toml::table parse_toml(const std::string& text, const std::string& file);
+
 // Where numbers may lie; the words of the error are made from the bounds.
 struct NumberRange {
   double min = -std::numeric_limits<double>::infinity();

@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "pare/base/strings.h"
+#include "pare/sparsity/global_magnitude_sparsifier.h"
+#include "pare/sparsity/sparsifiers.h"
 
 namespace pare::pipeline {
 namespace {
@@ -18,8 +20,11 @@ template <typename Enum>
 using Names = std::vector<std::pair<std::string, Enum>>;
 
 const Names<StageKind>& kind_names() {
-  static const Names<StageKind> names = {
-      {"dense", StageKind::kDense}, {"sparse", StageKind::kSparse}, {"qat", StageKind::kQat}};
+  static const Names<StageKind> names = {{"dense", StageKind::kDense},
+                                         {"one_shot", StageKind::kOneShot},
+                                         {"sparse", StageKind::kSparse},
+                                         {"calibrate", StageKind::kCalibrate},
+                                         {"qat", StageKind::kQat}};
   return names;
 }
 const Names<train::OptimizerKind>& optimizer_names() {
@@ -36,12 +41,17 @@ const Names<train::LrCurve>& schedule_names() {
 const Names<sparsity::LevelCurve>& curve_names() {
   static const Names<sparsity::LevelCurve> names = {{"constant", sparsity::LevelCurve::kConstant},
                                                     {"linear", sparsity::LevelCurve::kLinear},
-                                                    {"cubic", sparsity::LevelCurve::kCubic}};
+                                                    {"cubic", sparsity::LevelCurve::kCubic},
+                                                    {"polynomial", sparsity::LevelCurve::kPolynomial},
+                                                    {"exponential", sparsity::LevelCurve::kExponential}};
   return names;
 }
 const Names<quant::ObserverKind>& observer_names() {
   static const Names<quant::ObserverKind> names = {{"moving_average_minmax", quant::ObserverKind::kMovingAverageMinMax},
-                                                   {"minmax", quant::ObserverKind::kMinMax}};
+                                                   {"minmax", quant::ObserverKind::kMinMax},
+                                                   {"histogram", quant::ObserverKind::kHistogram},
+                                                   {"percentile", quant::ObserverKind::kPercentile},
+                                                   {"mse", quant::ObserverKind::kMse}};
   return names;
 }
 
@@ -145,34 +155,45 @@ const char* const kPatternOrFields =
     "give either 'pattern' or 'sparsity_level', 'sparse_block_shape' and 'zeros_per_block'";
 
 bool has_block_fields(const TableReader& reader) {
-  return reader.has("sparsity_level") || reader.has("sparse_block_shape") || reader.has("zeros_per_block");
+  return reader.has("sparsity_level") || reader.has("sparse_block_shape") || reader.has("zeros_per_block") ||
+         reader.has("whole_columns");
 }
 
-SparsifierRecipe read_sparsifier(TableReader& reader) {
+SparsifierRecipe read_sparsifier(TableReader& reader, StageKind kind) {
   SparsifierRecipe recipe;
-  const std::vector<std::string> known = {"weight_norm"};
-  recipe.name = reader.choice("name", recipe.name, known);
-  if (has_block_fields(reader)) {
-    if (reader.has("pattern")) {
-      reader.fail("pattern", "'pattern' and a block of one's own exclude each other", kPatternOrFields);
-    }
+  recipe.name = reader.choice("name", recipe.name, sparsity::sparsifier_names());
+  if (sparsity::sparsifier_needs_calibration(recipe.name) && kind != StageKind::kOneShot) {
+    reader.fail("name", str_cat("'", recipe.name, "' looks at data and prunes in one shot, not while weights train"),
+                "put it into a stage of kind = \"one_shot\", or use \"weight_norm\" here");
+  }
+  if (has_block_fields(reader) && reader.has("pattern")) {
+    reader.fail("pattern", "'pattern' and a block of one's own exclude each other", kPatternOrFields);
+  }
+  const bool ranks_all_layers = recipe.name == "global_magnitude";
+  if (has_block_fields(reader) || (ranks_all_layers && !reader.has("pattern"))) {
     recipe.pattern.clear();
-    recipe.config = {};
+    recipe.config = ranks_all_layers ? sparsity::GlobalMagnitudeSparsifier::unstructured(0.5) : sparsity::MaskConfig{};
   }
   const std::string pattern = reader.text("pattern", recipe.pattern);
   if (!pattern.empty()) {
     recipe.pattern = pattern;
-    at_place(reader, "pattern", [&] { recipe.config = sparsity::WeightNormConfig::from_pattern(pattern); });
+    at_place(reader, "pattern", [&] { recipe.config = sparsity::MaskConfig::from_pattern(pattern); });
   }
   recipe.config.sparsity_level = reader.number("sparsity_level", recipe.config.sparsity_level, kFraction);
   recipe.config.sparse_block_shape = read_block_shape(reader, recipe.config.sparse_block_shape);
   const std::int64_t block_elems = recipe.config.sparse_block_shape[0] * recipe.config.sparse_block_shape[1];
   recipe.config.zeros_per_block =
       reader.integer("zeros_per_block", std::min(recipe.config.zeros_per_block, block_elems), 0, block_elems);
+  recipe.config.whole_columns = reader.boolean("whole_columns", recipe.config.whole_columns);
   recipe.config.norm = static_cast<int>(reader.integer("norm", recipe.config.norm, 1, 2));
-  recipe.sr_ste_decay = reader.number("sr_ste_decay", recipe.sr_ste_decay, kNotNegative);
-  reader.finish();
-  at_place(reader, "name", [&] { recipe.config.validate(); });
+  std::map<std::string, std::string> hints;
+  if (kind == StageKind::kOneShot) {
+    hints["sr_ste_decay"] = "a one-shot stage does not train, so nothing decays";
+  } else {
+    recipe.sr_ste_decay = reader.number("sr_ste_decay", recipe.sr_ste_decay, kNotNegative);
+  }
+  reader.finish(hints);
+  at_place(reader, "name", [&] { static_cast<void>(sparsity::make_sparsifier(recipe.name, recipe.config)); });
   return recipe;
 }
 
@@ -185,9 +206,17 @@ SparsityScheduleRecipe read_sparsity_schedule(TableReader& reader, double epochs
   if (ramp) {
     recipe.from = reader.number("from", recipe.from, kFraction);
     recipe.until_epoch = reader.number("until_epoch", epochs / 2, within_stage);
+    const std::vector<std::string> moves = {"step", "epoch"};
+    recipe.epoch_wise = reader.choice("moves", moves[recipe.epoch_wise ? 1 : 0], moves) == moves[1];
   } else {
-    hints = {{"from", "a constant schedule has no ramp: use linear or cubic, or leave it out"},
-             {"until_epoch", "a constant schedule has no ramp: use linear or cubic, or leave it out"}};
+    for (const char* key : {"from", "until_epoch", "moves"}) {
+      hints[key] = "a constant schedule has no ramp: use linear or cubic, or leave it out";
+    }
+  }
+  if (recipe.curve == sparsity::LevelCurve::kPolynomial) {
+    recipe.power = reader.number("power", recipe.power, kPositive);
+  } else {
+    hints["power"] = "'power' belongs to polynomial";
   }
   recipe.hold_epoch = reader.number("hold_epoch", recipe.hold_epoch, NumberRange{0.0, epochs});
   if (ramp && recipe.hold_epoch >= 0.0 && recipe.hold_epoch < recipe.until_epoch) {
@@ -222,10 +251,11 @@ std::vector<sparsity::SparseLayerConfig> read_layers(TableReader& stage, const s
         layer.dense = true;
       } else {
         at_place(reader, "pattern", [&] {
-          const auto config = sparsity::WeightNormConfig::from_pattern(*pattern);
+          const auto config = sparsity::MaskConfig::from_pattern(*pattern);
           layer.sparsity_level = config.sparsity_level;
           layer.sparse_block_shape = config.sparse_block_shape;
           layer.zeros_per_block = config.zeros_per_block;
+          layer.whole_columns = config.whole_columns;
         });
       }
     }
@@ -238,6 +268,9 @@ std::vector<sparsity::SparseLayerConfig> read_layers(TableReader& stage, const s
     if (reader.has("zeros_per_block")) {
       layer.zeros_per_block = reader.integer("zeros_per_block", 0, 0, std::int64_t{1} << 32);
     }
+    if (reader.has("whole_columns")) {
+      layer.whole_columns = reader.boolean("whole_columns", false);
+    }
     if (reader.has("norm")) {
       layer.norm = static_cast<int>(reader.integer("norm", 2, 1, 2));
     }
@@ -247,24 +280,97 @@ std::vector<sparsity::SparseLayerConfig> read_layers(TableReader& stage, const s
   return layers;
 }
 
+DistillRecipe read_distill(TableReader& reader) {
+  DistillRecipe recipe;
+  recipe.teacher = reader.required_text("teacher", "name an earlier stage, as in teacher = \"dense\"");
+  recipe.options.temperature = reader.number("temperature", recipe.options.temperature, kPositive);
+  recipe.options.weight = reader.number("weight", recipe.options.weight, kFraction);
+  recipe.options.layers = reader.texts("layers").value_or(std::vector<std::string>());
+  recipe.options.layers_weight = reader.number("layers_weight", recipe.options.layers_weight, kNotNegative);
+  reader.finish();
+  at_place(reader, "temperature", [&] { recipe.options.validate(); });
+  return recipe;
+}
+
+void read_calibration(TableReader& stage_reader, StageRecipe& stage) {
+  if (auto reader = stage_reader.table("calibrate")) {
+    stage.calibration_images = reader->integer("images", stage.calibration_images, 1, kMaxSteps);
+    if (stage.kind == StageKind::kCalibrate) {
+      stage.bias_correction = reader->boolean("bias_correction", stage.bias_correction);
+    }
+    reader->finish({{"bias_correction", "a one-shot stage does not quantize, so there is nothing to correct"}});
+  }
+}
+
+// A stage that prunes without training.
+StageRecipe read_one_shot(TableReader& reader, StageRecipe stage, const std::vector<std::string>& weights) {
+  stage.epochs = 0.0;
+  if (auto sparsifier = reader.table("sparsifier")) {
+    stage.sparsifier = read_sparsifier(*sparsifier, stage.kind);
+  } else {
+    stage.sparsifier.emplace();
+  }
+  stage.layers = read_layers(reader, weights);
+  read_calibration(reader, stage);
+  std::map<std::string, std::string> hints;
+  for (const char* key : {"epochs", "optimizer", "schedule", "sparsity_schedule", "quantize", "distill"}) {
+    hints[key] = "a one-shot stage prunes without training; put a stage of kind = \"sparse\" or \"qat\" after it";
+  }
+  reader.finish(hints);
+  return stage;
+}
+
 void read_quantize(TableReader& reader, StageRecipe& stage) {
   const std::vector<std::string> activations = {"uint8"};
   const std::vector<std::string> weights = {"int8_per_channel"};
   static_cast<void>(reader.choice("activation", activations.front(), activations));
   static_cast<void>(reader.choice("weight", weights.front(), weights));
-  stage.quantize.observer = read_enum(reader, "observer", stage.quantize.observer, observer_names());
-  std::map<std::string, std::string> hints;
-  if (stage.quantize.observer == quant::ObserverKind::kMovingAverageMinMax) {
-    stage.quantize.averaging_constant =
-        reader.number("averaging_constant", stage.quantize.averaging_constant, NumberRange{0.0, 1.0, true});
-  } else {
-    hints = {{"averaging_constant", "'averaging_constant' belongs to moving_average_minmax"}};
+  quant::ObserverOptions& observer = stage.quantize.observer;
+  observer.kind = read_enum(reader, "observer", observer.kind, observer_names());
+  if (quant::keeps_histogram(observer.kind) && stage.kind != StageKind::kCalibrate) {
+    reader.fail("observer", "a histogram counts all values ever seen, so it cannot follow weights that train",
+                "use \"moving_average_minmax\" here, or a stage of kind = \"calibrate\"");
   }
-  stage.freeze_observers_epoch =
-      reader.number("freeze_observers_epoch", stage.freeze_observers_epoch, NumberRange{0.0, stage.epochs, true});
+  std::map<std::string, std::string> hints;
+  if (observer.kind == quant::ObserverKind::kMovingAverageMinMax) {
+    observer.averaging_constant =
+        reader.number("averaging_constant", observer.averaging_constant, NumberRange{0.0, 1.0, true});
+  } else {
+    hints["averaging_constant"] = "'averaging_constant' belongs to moving_average_minmax";
+  }
+  if (observer.kind == quant::ObserverKind::kPercentile) {
+    observer.outside = reader.number("outside", observer.outside, NumberRange{0.0, std::nextafter(1.0, 0.0)});
+  } else {
+    hints["outside"] = "'outside' belongs to percentile";
+  }
+  if (stage.kind == StageKind::kCalibrate) {
+    hints["freeze_observers_epoch"] = "a calibrate stage freezes its observers when it has seen its images";
+  } else {
+    stage.freeze_observers_epoch =
+        reader.number("freeze_observers_epoch", stage.freeze_observers_epoch, NumberRange{0.0, stage.epochs, true});
+  }
   stage.quantize.fold_batch_norm = reader.boolean("fold_batch_norm", stage.quantize.fold_batch_norm);
   reader.finish(hints);
-  at_place(reader, "observer", [&] { stage.quantize.validate(); });
+  at_place(reader, "observer", [&] { observer.validate(); });
+}
+
+// A stage that quantizes without training. It holds the masks that it finds.
+StageRecipe read_calibrate(TableReader& reader, StageRecipe stage) {
+  stage.epochs = 0.0;
+  // Every image counts the same.
+  stage.quantize.observer.kind = quant::ObserverKind::kMinMax;
+  if (auto quantize = reader.table("quantize")) {
+    read_quantize(*quantize, stage);
+  }
+  read_calibration(reader, stage);
+  std::map<std::string, std::string> hints;
+  for (const char* key : {"epochs", "optimizer", "schedule", "sparsifier", "sparsity_schedule", "layers", "distill"}) {
+    hints[key] =
+        "a calibrate stage quantizes without training and keeps the masks that it finds; to train, make it "
+        "kind = \"qat\"";
+  }
+  reader.finish(hints);
+  return stage;
 }
 
 }  // namespace
@@ -277,7 +383,8 @@ std::string to_string(quant::ObserverKind kind) { return name_of(kind, observer_
 
 StageRecipe read_stage(TableReader& reader, const std::string& name, const std::vector<std::string>& weights) {
   StageRecipe stage;
-  static_cast<void>(reader.required_text("kind", "write kind = \"dense\", \"sparse\" or \"qat\""));
+  static_cast<void>(
+      reader.required_text("kind", "write kind = \"dense\", \"one_shot\", \"sparse\", \"calibrate\" or \"qat\""));
   stage.kind = read_enum(reader, "kind", stage.kind, kind_names());
   static_cast<void>(reader.text("name"));
   stage.name = name;
@@ -285,6 +392,16 @@ StageRecipe read_stage(TableReader& reader, const std::string& name, const std::
     reader.fail("name", str_cat("the stage's name '", name, "' would be no good file name"),
                 "use letters, digits, '_' and '-'");
   }
+  stage.max_accuracy_drop = reader.number("max_accuracy_drop", NumberRange{0.0, 100.0});
+
+  std::map<std::string, std::string> hints;
+  if (stage.kind == StageKind::kOneShot) {
+    return read_one_shot(reader, std::move(stage), weights);
+  }
+  if (stage.kind == StageKind::kCalibrate) {
+    return read_calibrate(reader, std::move(stage));
+  }
+  hints["calibrate"] = "only stages of kind \"one_shot\" and \"calibrate\" look at data without training";
   stage.epochs = reader.number("epochs", stage.epochs, NumberRange{0.0, kMaxEpochs, true});
   if (auto optimizer = reader.table("optimizer")) {
     stage.optimizer = read_optimizer(*optimizer);
@@ -292,20 +409,27 @@ StageRecipe read_stage(TableReader& reader, const std::string& name, const std::
   if (auto schedule = reader.table("schedule")) {
     stage.schedule = read_schedule(*schedule, stage.epochs);
   }
-  stage.max_accuracy_drop = reader.number("max_accuracy_drop", NumberRange{0.0, 100.0});
-
-  std::map<std::string, std::string> hints;
+  if (auto distill = reader.table("distill")) {
+    stage.distill = read_distill(*distill);
+  }
   if (stage.kind == StageKind::kDense) {
     const std::string why = "a dense stage has no masks; make it kind = \"sparse\"";
-    hints = {{"sparsifier", why}, {"sparsity_schedule", why}, {"layers", why}};
+    for (const char* key : {"sparsifier", "sparsity_schedule", "layers"}) {
+      hints[key] = why;
+    }
   } else {
     if (auto sparsifier = reader.table("sparsifier")) {
-      stage.sparsifier = read_sparsifier(*sparsifier);
+      stage.sparsifier = read_sparsifier(*sparsifier, stage.kind);
     } else if (stage.kind == StageKind::kSparse) {
       stage.sparsifier.emplace();
     }
     if (auto schedule = reader.table("sparsity_schedule")) {
       stage.sparsity_schedule = read_sparsity_schedule(*schedule, stage.epochs);
+      const bool decays = stage.sparsity_schedule->curve == sparsity::LevelCurve::kExponential;
+      if (decays && stage.sparsifier && stage.sparsifier->config.sparsity_level >= 1.0) {
+        schedule->fail("name", "an exponential curve never reaches level 1, and the pattern sparsifies all blocks",
+                       "use \"cubic\", or a sparsity_level below 1");
+      }
     } else if (stage.sparsifier) {
       stage.sparsity_schedule.emplace();
     }

@@ -13,7 +13,7 @@ namespace pare::pipeline {
 [[nodiscard]] StageRecipe read_stage(TableReader& reader, const std::string& name,
                                      const std::vector<std::string>& weights);
 
-// "constant", "linear", "cubic".
+// "constant", "linear", "cubic", "polynomial", "exponential".
 [[nodiscard]] std::string to_string(sparsity::LevelCurve curve);
 [[nodiscard]] std::string to_string(train::OptimizerKind kind);
 [[nodiscard]] std::string to_string(train::LrCurve curve);

@@ -20,6 +20,7 @@ using ::pare::testing::tiny_recipe;
 using ::pare::testing::TinyRun;
 
 const char* const kDense = "[[stage]]\nkind = \"dense\"\n";
+const char* const kCalibrate = "[[stage]]\nkind = \"calibrate\"\n";
 const char* const kQat = "[[stage]]\nkind = \"qat\"\n";
 
 // A recipe that is wrong, where the error has to point, and what it has to say.
@@ -43,6 +44,16 @@ std::string with(std::string text, const std::string& old, const std::string& fr
   const std::size_t at = text.find(old);
   EXPECT_NE(at, std::string::npos) << old;
   return text.replace(at, old.size(), fresh);
+}
+
+// A dense stage, and one that prunes it.
+std::string one_shot(const std::string& lines) {
+  return tiny_header() + kDense + "[[stage]]\nkind = \"one_shot\"\n" + lines + "\n";
+}
+
+// A dense stage that teaches a sparse one.
+std::string distilled(const std::string& keys) {
+  return tiny_header() + kDense + "[[stage]]\nkind = \"sparse\"\ndistill = { teacher = \"dense\", " + keys + " }\n";
 }
 
 std::vector<Wrong> wrong_recipes() {
@@ -119,6 +130,41 @@ std::vector<Wrong> wrong_recipes() {
        "must be from 0 to 1, not 1.7", ""},
       {"TooManyZeros", sparse("sparsifier = { sparse_block_shape = [1, 4], zeros_per_block = 5 }"), "zeros_per_block",
        "from 0 to 4, not 5", ""},
+      {"SharedMaskPattern", sparse("sparsifier = { pattern = \"64:4:4\" }"), "64:4:4", "V:N:M", "64:2:4"},
+      {"PartOfAColumn",
+       sparse("sparsifier = { sparse_block_shape = [8, 4], zeros_per_block = 12, whole_columns = true }"), "sparsifier",
+       "no whole number of columns", "multiple"},
+      {"UnknownSparsifier", sparse("sparsifier = { name = \"wander\" }"), "wander", "is no value for 'name'", "wanda"},
+      {"WandaWhileTraining", sparse("sparsifier = { name = \"wanda\" }"), "wanda", "not while weights train",
+       "one_shot"},
+      {"BlocksInAGlobalRanking", sparse("sparsifier = { name = \"global_magnitude\", pattern = \"2:4\" }"),
+       "global_magnitude", "single weights", "weight_norm"},
+      {"SparseGptOfBlocks", one_shot("sparsifier = { name = \"sparse_gpt\", sparse_block_shape = [4, 1] }"),
+       "sparse_gpt", "makes no masks of the pattern block 4x1", "N:M"},
+      {"EpochsOfAOneShotStage", one_shot("epochs = 2"), "epochs = 2", "unknown key 'epochs'", "without training"},
+      {"NothingToPrune", tiny_header() + "[[stage]]\nkind = \"one_shot\"\n", "kind = \"one_shot\"",
+       "nothing trained yet", "kind = \"dense\""},
+      {"NothingToCalibrate", tiny_header() + kCalibrate, "kind = \"calibrate\"", "nothing trained yet", "checkpoint"},
+      {"StageAfterCalibrate", tiny_header() + kDense + kCalibrate + kQat, "kind = \"qat\"", "comes after",
+       "last stage"},
+      {"OptimizerOfCalibrate", tiny_header() + kDense + kCalibrate + "optimizer = { lr = 1.0 }\n", "optimizer",
+       "unknown key 'optimizer'", "without training"},
+      {"FreezeInCalibrate", tiny_header() + kDense + kCalibrate + "quantize = { freeze_observers_epoch = 1 }\n",
+       "freeze_observers_epoch", "unknown key", "when it has seen its images"},
+      {"MissingCheckpoint", with(good, "builtin = \"convnet\"", "builtin = \"convnet\"\ncheckpoint = \"no.ckpt\""),
+       "no.ckpt", "there is no file", "recipe's folder", ErrorCategory::kNotFound},
+      {"CalibrateWhileTraining", sparse("calibrate = { images = 8 }"), "calibrate", "unknown key 'calibrate'",
+       "one_shot"},
+      {"NoCalibrationImages", one_shot("calibrate = { images = 0 }"), "images = 0", "must be from 1", ""},
+      {"PowerOfCubic", sparse("sparsity_schedule = { name = \"cubic\", power = 2 }"), "power", "unknown key 'power'",
+       "polynomial"},
+      {"ExponentialToAll", sparse("sparsity_schedule = { name = \"exponential\" }"), "exponential",
+       "never reaches level 1", "cubic"},
+      {"TeacherThatComesLater", stage("distill = { teacher = \"sparse\" }"), "distill", "no stage before this one",
+       "trained first", ErrorCategory::kNotFound},
+      {"NoTeacher", sparse("distill = { temperature = 2 }"), "distill", "there is no 'teacher'", "dense"},
+      {"TaughtLayer", distilled("layers = [\"conv2\"]"), "distill", "no layer 'conv2'", "", ErrorCategory::kNotFound},
+      {"ColdTeacher", distilled("temperature = 0"), "temperature", "must be above 0", ""},
       {"HalfBlock", sparse("sparsifier = { sparse_block_shape = [1, 2.5] }"), "sparse_block_shape", "whole numbers",
        ""},
       {"RampAfterEnd", sparse("sparsity_schedule = { name = \"cubic\", until_epoch = 2 }"), "until_epoch",
@@ -133,8 +179,12 @@ std::vector<Wrong> wrong_recipes() {
        "tensor_fqn"},
       {"LayerDenseKey", sparse("layers = [ { tensor_fqn = \"fc1.weight\", dense = true } ]"), "dense = true",
        "unknown key 'dense'", "pattern = \"dense\""},
-      {"UnknownObserver", tiny_header() + kQat + "quantize = { observer = \"histogram\" }\n", "histogram",
-       "is no value for 'observer'", "minmax"},
+      {"UnknownObserver", tiny_header() + kQat + "quantize = { observer = \"histogran\" }\n", "histogran",
+       "is no value for 'observer'", "histogram"},
+      {"HistogramWhileTraining", tiny_header() + kQat + "quantize = { observer = \"histogram\" }\n", "histogram",
+       "cannot follow weights that train", "calibrate"},
+      {"OutsideOfMinMax", tiny_header() + kDense + kCalibrate + "quantize = { outside = 0.1 }\n", "outside",
+       "unknown key 'outside'", "percentile"},
       {"Activation", tiny_header() + kQat + "quantize = { activation = \"uint4\" }\n", "uint4",
        "is no value for 'activation'", "uint8"},
       {"FreezeAfterEnd", tiny_header() + kQat + "quantize = { freeze_observers_epoch = 3 }\n", "freeze",
@@ -143,7 +193,7 @@ std::vector<Wrong> wrong_recipes() {
        "sparsity_schedule", "finds no masks", "sparse stage"},
       {"LimitOnFirstStage", stage("max_accuracy_drop = 1"), "max_accuracy_drop", "no stage before it", "[accept]"},
       {"ConvertWithoutQat", tiny_header() + kDense + "[convert]\nsparsify = \"2:4\"\n", "[convert]",
-       "there is no qat stage", "kind = \"qat\""},
+       "there is no stage that quantizes", "kind = \"qat\""},
       {"ConvertWithoutSquash", tiny_header() + kQat + "[convert]\nsquash_mask = false\n", "squash_mask",
        "masks must be written into them first", "QAT has finished"},
       {"UnknownSparsify", tiny_header() + kQat + "[convert]\nsparsify = \"1:2\"\n", "1:2", "is no value for 'sparsify'",
@@ -198,7 +248,7 @@ TEST(Recipe, DefaultsAreThoseOfTheReference) {
   EXPECT_FALSE(qat.sparsifier);
   EXPECT_FALSE(qat.sparsity_schedule);
   EXPECT_TRUE(qat.quantize.fold_batch_norm);
-  EXPECT_EQ(recipe.sparsify, "2:4");
+  EXPECT_EQ(recipe.sparsify, "auto");
   EXPECT_TRUE(recipe.squash_mask);
   EXPECT_FALSE(recipe.max_accuracy_drop);
 }
@@ -264,15 +314,21 @@ TEST(Recipe, CanonicalTextCarriesEveryKey) {
                            "stage.sparse.sparsifier={ sparsity_level = 0.4 }",
                            "stage.sparse.sparsifier={ sparse_block_shape = [2, 2] }",
                            "stage.sparse.sparsifier={ zeros_per_block = 3 }",
+                           "stage.sparse.sparsifier={ whole_columns = true }",
+                           "stage.sparse.sparsifier={ name = \"global_magnitude\" }",
                            "stage.sparse.sparsifier.norm=1",
                            "stage.sparse.sparsifier.sr_ste_decay=1e-3",
                            "stage.sparse.sparsity_schedule.name=linear",
+                           "stage.sparse.sparsity_schedule.name=polynomial",
+                           "stage.sparse.sparsity_schedule={ name = \"polynomial\", power = 2 }",
+                           "stage.sparse.sparsity_schedule.moves=epoch",
                            "stage.sparse.sparsity_schedule.from=0.1",
                            "stage.sparse.sparsity_schedule.until_epoch=0.75",
                            "stage.sparse.sparsity_schedule.hold_epoch=1.5",
                            "stage.sparse.sparsity_schedule.update_every=5",
                            "stage.sparse.layers[0].tensor_fqn=conv2.weight",
                            "stage.sparse.layers[0].pattern=2:4",
+                           "stage.sparse.layers[0].pattern=8:2:4",
                            "stage.sparse.layers[0].why=no reason",
                            "stage.sparse.layers=[]",
                            "stage.sparse.layers[0]={ tensor_fqn = \"fc1.weight\", sparsity_level = 0.5 }",
@@ -292,6 +348,46 @@ TEST(Recipe, CanonicalTextCarriesEveryKey) {
     const std::string changed = load_recipe(run.recipe(), {text}).canonical_text;
     EXPECT_NE(changed, base);
     EXPECT_EQ(parse_recipe(changed, run / "again.toml").canonical_text, changed);
+  }
+}
+
+TEST(Recipe, CanonicalTextCarriesAOneShotStage) {
+  const TinyRun run(one_shot("") + kQat);
+  const std::string base = load_recipe(run.recipe()).canonical_text;
+  for (const char* text : {"stage.one_shot.calibrate.images=77", "stage.one_shot.sparsifier.name=wanda",
+                           "stage.one_shot.sparsifier={ name = \"sparse_gpt\", pattern = \"16:1:4\" }",
+                           "stage.one_shot.layers=[ { tensor_fqn = \"fc2.weight\", pattern = \"dense\" } ]"}) {
+    const std::string changed = load_recipe(run.recipe(), {text}).canonical_text;
+    EXPECT_NE(changed, base) << text;
+    EXPECT_EQ(parse_recipe(changed, run / "again.toml").canonical_text, changed) << text;
+  }
+}
+
+TEST(Recipe, CanonicalTextCarriesACalibrateStage) {
+  const TinyRun run(tiny_header() + kDense + kCalibrate);
+  const Recipe recipe = load_recipe(run.recipe());
+  EXPECT_EQ(recipe.stages[1].quantize.observer.kind, quant::ObserverKind::kMinMax);
+  EXPECT_NO_THROW(require_convertible(recipe));
+  for (const char* text : {"stage.calibrate.calibrate.images=77", "stage.calibrate.calibrate.bias_correction=false",
+                           "stage.calibrate.quantize.observer=moving_average_minmax",
+                           "stage.calibrate.quantize={ observer = \"percentile\", outside = 0.01 }",
+                           "stage.calibrate.quantize.observer=histogram", "stage.calibrate.quantize.observer=mse",
+                           "convert.sparsify=dense"}) {
+    const std::string changed = load_recipe(run.recipe(), {text}).canonical_text;
+    EXPECT_NE(changed, recipe.canonical_text) << text;
+    EXPECT_EQ(parse_recipe(changed, run / "again.toml").canonical_text, changed) << text;
+  }
+}
+
+TEST(Recipe, CanonicalTextCarriesDistillation) {
+  const TinyRun run(distilled("temperature = 2"));
+  const std::string base = load_recipe(run.recipe()).canonical_text;
+  for (const char* text :
+       {"stage.sparse.distill.temperature=3", "stage.sparse.distill.weight=0.9",
+        "stage.sparse.distill.layers=[\"relu2\", \"fc1\"]", "stage.sparse.distill.layers_weight=2"}) {
+    const std::string changed = load_recipe(run.recipe(), {text}).canonical_text;
+    EXPECT_NE(changed, base) << text;
+    EXPECT_EQ(parse_recipe(changed, run / "again.toml").canonical_text, changed) << text;
   }
 }
 

@@ -53,6 +53,14 @@ std::string numbers_text(const std::vector<T>& values) {
   return str_cat("[", join(parts, ", "), "]");
 }
 
+std::string texts_text(const std::vector<std::string>& values) {
+  std::vector<std::string> parts;
+  for (const std::string& value : values) {
+    parts.push_back(text(value));
+  }
+  return str_cat("[", join(parts, ", "), "]");
+}
+
 class Lines {
  public:
   void table(const std::string& header) { out_ += str_cat("\n", header, "\n"); }
@@ -79,11 +87,7 @@ void add_data(Lines& lines, const DataRecipe& data) {
     lines.line("set", text(data.set));
   }
   if (!data.class_names.empty()) {
-    std::vector<std::string> names;
-    for (const std::string& name : data.class_names) {
-      names.push_back(text(name));
-    }
-    lines.line("class_names", str_cat("[", join(names, ", "), "]"));
+    lines.line("class_names", texts_text(data.class_names));
   }
   lines.line("batch", data.batch);
   lines.line("limit_train", data.limit_train);
@@ -99,11 +103,12 @@ void add_data(Lines& lines, const DataRecipe& data) {
   }
 }
 
-void add_block(Lines& lines, const std::string& prefix, const sparsity::WeightNormConfig& config) {
+void add_block(Lines& lines, const std::string& prefix, const sparsity::MaskConfig& config) {
   lines.line(prefix + "sparsity_level", config.sparsity_level);
   lines.line(prefix + "sparse_block_shape",
              str_cat("[", config.sparse_block_shape[0], ", ", config.sparse_block_shape[1], "]"));
   lines.line(prefix + "zeros_per_block", config.zeros_per_block);
+  lines.line(prefix + "whole_columns", config.whole_columns);
 }
 
 void add_sparsity(Lines& lines, const StageRecipe& stage) {
@@ -116,7 +121,9 @@ void add_sparsity(Lines& lines, const StageRecipe& stage) {
       add_block(lines, "sparsifier.", sparsifier.config);
     }
     lines.line("sparsifier.norm", std::int64_t{sparsifier.config.norm});
-    lines.line("sparsifier.sr_ste_decay", sparsifier.sr_ste_decay);
+    if (stage.kind != StageKind::kOneShot) {
+      lines.line("sparsifier.sr_ste_decay", sparsifier.sr_ste_decay);
+    }
   }
   if (stage.sparsity_schedule) {
     const SparsityScheduleRecipe& schedule = *stage.sparsity_schedule;
@@ -124,6 +131,10 @@ void add_sparsity(Lines& lines, const StageRecipe& stage) {
     if (schedule.curve != sparsity::LevelCurve::kConstant) {
       lines.line("sparsity_schedule.from", schedule.from);
       lines.line("sparsity_schedule.until_epoch", schedule.until_epoch);
+      lines.line("sparsity_schedule.moves", text(schedule.epoch_wise ? "epoch" : "step"));
+    }
+    if (schedule.curve == sparsity::LevelCurve::kPolynomial) {
+      lines.line("sparsity_schedule.power", schedule.power);
     }
     if (schedule.hold_epoch >= 0.0) {
       lines.line("sparsity_schedule.hold_epoch", schedule.hold_epoch);
@@ -151,6 +162,9 @@ void add_sparsity(Lines& lines, const StageRecipe& stage) {
     }
     if (layer.norm) {
       lines.line("norm", std::int64_t{*layer.norm});
+    }
+    if (layer.whole_columns) {
+      lines.line("whole_columns", *layer.whole_columns);
     }
   }
 }
@@ -184,16 +198,35 @@ void add_stage(Lines& lines, const StageRecipe& stage) {
   lines.table("[[stage]]");
   lines.line("name", text(stage.name));  // first: recipe_differences reads it before the rest
   lines.line("kind", text(to_string(stage.kind)));
-  lines.line("epochs", stage.epochs);
   if (stage.max_accuracy_drop) {
     lines.line("max_accuracy_drop", *stage.max_accuracy_drop);
   }
-  add_optimizer(lines, stage.optimizer);
-  add_schedule(lines, stage.schedule);
-  if (stage.kind == StageKind::kQat) {
-    lines.line("quantize.observer", text(to_string(stage.quantize.observer)));
-    if (stage.quantize.observer == quant::ObserverKind::kMovingAverageMinMax) {
-      lines.line("quantize.averaging_constant", stage.quantize.averaging_constant);
+  if (!trains(stage.kind)) {
+    lines.line("calibrate.images", stage.calibration_images);
+    if (stage.kind == StageKind::kCalibrate) {
+      lines.line("calibrate.bias_correction", stage.bias_correction);
+    }
+  } else {
+    lines.line("epochs", stage.epochs);
+    add_optimizer(lines, stage.optimizer);
+    add_schedule(lines, stage.schedule);
+  }
+  if (stage.distill) {
+    const train::DistillationOptions& options = stage.distill->options;
+    lines.line("distill.teacher", text(stage.distill->teacher));
+    lines.line("distill.temperature", options.temperature);
+    lines.line("distill.weight", options.weight);
+    lines.line("distill.layers", texts_text(options.layers));
+    lines.line("distill.layers_weight", options.layers_weight);
+  }
+  if (quantizes(stage.kind)) {
+    const quant::ObserverOptions& observer = stage.quantize.observer;
+    lines.line("quantize.observer", text(to_string(observer.kind)));
+    if (observer.kind == quant::ObserverKind::kMovingAverageMinMax) {
+      lines.line("quantize.averaging_constant", observer.averaging_constant);
+    }
+    if (observer.kind == quant::ObserverKind::kPercentile) {
+      lines.line("quantize.outside", observer.outside);
     }
     if (stage.freeze_observers_epoch >= 0.0) {
       lines.line("quantize.freeze_observers_epoch", stage.freeze_observers_epoch);
@@ -205,7 +238,7 @@ void add_stage(Lines& lines, const StageRecipe& stage) {
 
 bool ends_at_training(const Recipe& recipe) {
   return std::none_of(recipe.stages.begin(), recipe.stages.end(),
-                      [](const StageRecipe& stage) { return stage.kind == StageKind::kQat; });
+                      [](const StageRecipe& stage) { return quantizes(stage.kind); });
 }
 
 // Lines that training does not depend on.
@@ -247,6 +280,9 @@ std::string canonical_text(const Recipe& recipe) {
   lines.line("threads", recipe.threads);
   lines.table("[model]");
   lines.line("builtin", text(recipe.model));
+  if (!recipe.checkpoint.empty()) {
+    lines.line("checkpoint", text(recipe.checkpoint.string()));
+  }
   add_data(lines, recipe.data);
   for (const StageRecipe& stage : recipe.stages) {
     add_stage(lines, stage);
@@ -265,6 +301,20 @@ std::string canonical_text(const Recipe& recipe) {
     lines.line("target", text(recipe.target));
   }
   return lines.str();
+}
+
+std::string training_prefix(const Recipe& recipe, std::size_t stages) {
+  Recipe prefix = recipe;
+  prefix.name.clear();
+  prefix.stages.resize(stages);
+  prefix.max_accuracy_drop.reset();
+  prefix.target.clear();
+  prefix.squash_mask = true;
+  prefix.sparsify = kSparsifyAuto;
+  for (StageRecipe& stage : prefix.stages) {
+    stage.max_accuracy_drop.reset();
+  }
+  return canonical_text(prefix);
 }
 
 std::vector<std::string> recipe_differences(const std::string& before, const std::string& after) {

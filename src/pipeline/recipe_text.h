@@ -11,4 +11,8 @@ namespace pare::pipeline {
 // that they read back to the same double.
 [[nodiscard]] std::string canonical_text(const Recipe& recipe);
 
+// The same of what the model at the end of the first `stages` stages depends on: runs that have it in common train the
+// same up to there. Precondition: the recipe has so many stages, and at least one.
+[[nodiscard]] std::string training_prefix(const Recipe& recipe, std::size_t stages);
+
 }  // namespace pare::pipeline

@@ -26,11 +26,6 @@ constexpr std::size_t kMaxDifferences = 8;
 const std::array<const char*, 8> kOwnEntries = {"recipe.toml", "status",      "checkpoints", "stages",
                                                 "model.pare",  "report.json", "report.html", "events"};
 
-bool file_exists(const std::filesystem::path& path) {
-  std::error_code ignored;
-  return std::filesystem::exists(path, ignored);
-}
-
 bool holds_other_files(const std::filesystem::path& folder) {
   std::error_code code;
   for (const auto& entry : std::filesystem::directory_iterator(folder, code)) {

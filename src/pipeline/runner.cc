@@ -111,6 +111,20 @@ void train_stages(Training& training, const RunData& data, RunFolder& folder, co
   }
 }
 
+// Copies the models of the stages, which later ones may want as teachers, and returns the last with all that belongs to
+// it.
+train::Checkpoint take_over(const ReusedStages& reused, const Recipe& recipe, const RunFolder& folder) {
+  PARE_CHECK(reused.stages >= 1 && reused.stages <= recipe.stages.size());
+  make_directories(folder.path() / "stages");
+  std::optional<train::Checkpoint> last;
+  for (std::size_t i = 0; i < reused.stages; ++i) {
+    const std::string& stage = recipe.stages[i].name;
+    last = train::read_checkpoint(reused.folder / "stages" / (stage + ".ckpt"));
+    train::write_checkpoint(folder.stage_checkpoint(stage), *last);
+  }
+  return *last;
+}
+
 void note_summary(const RunRecord& record, const RunFolder& folder, const RunOptions& options, Monitor& monitor) {
   if (options.print_summary) {
     monitor.note(format_summary(record, folder.path().string()));
@@ -216,6 +230,11 @@ RunRecord run_recipe(const Recipe& recipe, const RunOptions& options, Monitor& m
       monitor.warning(text);
     });
     monitor.note(checkpoint ? str_cat("resuming ", folder.path().string()) : "no checkpoint yet: starting anew");
+  }
+  if (!checkpoint && options.reuse) {
+    checkpoint = take_over(*options.reuse, recipe, folder);
+    monitor.note(str_cat(options.reuse->stages, " of ", recipe.stages.size(), " stages are those of ",
+                         options.reuse->folder.string()));
   }
   folder.set_status(RunStatus::kRunning);
   std::optional<Training> training;

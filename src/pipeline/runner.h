@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 
 #include "pare/pipeline/monitor.h"
 #include "pare/pipeline/recipe.h"
@@ -11,9 +12,16 @@
 
 namespace pare::pipeline {
 
+// Stages that another run has done alike (training_prefix, recipe_text.h).
+struct ReusedStages {
+  std::filesystem::path folder;  // of that run
+  std::size_t stages = 0;        // so many, from the first
+};
+
 struct RunOptions {
   std::filesystem::path folder;
   IfRunExists if_exists = IfRunExists::kRefuse;
+  std::optional<ReusedStages> reuse;  // where the folder has no checkpoint yet: go on from there
   bool train_only = false;            // stages only, no artifact
   bool print_summary = true;          // the closing table, on the monitor
   double checkpoint_seconds = 30.0;   // between checkpoints within an epoch; 0: only at its end

@@ -305,6 +305,110 @@ sparsity_schedule = { name = "linear", until_epoch = 1, update_every = 1 }
   EXPECT_EQ(record.layers.back().pattern, "2:4");
 }
 
+TEST(Runner, MasksThatOutputsShareArePackedAsSuchUnlessTheRecipeAsksForAnother) {
+  for (const auto& [sparsify, stored] : {std::pair{"auto", "16:2:4"}, {"2:4", "2:4"}, {"dense", "dense"}}) {
+    const TinyRun tiny;
+    const RunRecord record =
+        run(tiny, {"stage.sparse.sparsifier.pattern=16:2:4", str_cat("convert.sparsify=", sparsify)});
+    EXPECT_GE(record.stages[2].sparsity, 0.49) << sparsify;
+    for (const std::size_t layer : {1U, 2U, 3U}) {
+      EXPECT_EQ(record.layers.at(layer).pattern, stored) << sparsify << " " << record.layers[layer].name;
+    }
+    EXPECT_EQ(record.layers[0].pattern, "dense");
+    EXPECT_EQ(record.runtime.mismatches, 0) << sparsify;
+    EXPECT_TRUE(graph::verify_artifact(record.artifact.path).ok()) << sparsify;
+  }
+}
+
+// Dense training, masks in one shot, QAT with them held.
+std::string one_shot_recipe(const std::string& sparsifier) {
+  return tiny_header() + R"([[stage]]
+kind = "dense"
+epochs = 2
+optimizer = { lr = 2e-3 }
+[[stage]]
+kind = "one_shot"
+sparsifier = )" +
+         sparsifier +
+         R"(
+calibrate = { images = 70 }
+layers = [ { tensor_fqn = "conv1.weight", pattern = "dense" } ]
+[[stage]]
+kind = "qat"
+epochs = 1
+optimizer = { lr = 1e-3 }
+)";
+}
+
+TEST(Runner, PrunesInOneShotAndHoldsTheMasksInQat) {
+  for (const char* name : {"weight_norm", "wanda", "sparse_gpt"}) {
+    const TinyRun tiny(one_shot_recipe(str_cat("{ name = \"", name, "\", pattern = \"2:4\" }")));
+    const RunRecord record = run(tiny);
+    ASSERT_EQ(record.stages.size(), 3U) << name;
+    const StageRecord& pruned = record.stages[1];
+    EXPECT_EQ(pruned.kind, "one_shot");
+    EXPECT_EQ(pruned.steps, 0);
+    EXPECT_EQ(pruned.first_step, record.stages[2].first_step);
+    EXPECT_GE(pruned.sparsity, 0.49) << name;
+    EXPECT_GE(record.stages[2].sparsity, pruned.sparsity) << name;
+    EXPECT_EQ(record.layers.at(1).pattern, "2:4") << name;
+    EXPECT_EQ(record.layers.at(2).pattern, "2:4") << name;
+    EXPECT_EQ(record.runtime.mismatches, 0) << name;
+  }
+}
+
+TEST(Runner, QuantizesATrainedCheckpointWithoutTraining) {
+  const TinyRun trained;
+  const RunRecord first = run(trained);
+  const std::string checkpoint = (trained.out() / "stages" / "dense.ckpt").string();
+  const std::string header = tiny_header();
+  const std::size_t at = header.find("[data]");
+  const TinyRun tiny(header.substr(0, at) + "checkpoint = \"" + checkpoint + "\"\n" + header.substr(at) +
+                     "[[stage]]\nkind = \"one_shot\"\nsparsifier = { name = \"sparse_gpt\", pattern = \"2:4\" }\n"
+                     "[[stage]]\nkind = \"calibrate\"\ncalibrate = { images = 64 }\n");
+  const RunRecord record = run(tiny);
+  ASSERT_EQ(record.stages.size(), 2U);
+  EXPECT_EQ(record.stages[1].kind, "calibrate");
+  EXPECT_EQ(record.stages[1].steps, 0);
+  EXPECT_EQ(record.runtime.mismatches, 0);
+  EXPECT_EQ(record.layers.at(1).pattern, "2:4");
+  // A network that learned nothing is right in a quarter of the images.
+  EXPECT_GT(record.runtime.accuracy, 50.0);
+  EXPECT_DOUBLE_EQ(record.runtime.accuracy, record.stages[1].accuracy);
+}
+
+TEST(Runner, ACheckpointWithMasksIsNoStart) {
+  const TinyRun trained;
+  (void)run(trained);
+  const std::string key = "model.checkpoint=" + (trained.out() / "stages" / "sparse.ckpt").string();
+  const TinyRun tiny;
+  EXPECT_PARE_ERROR(run(tiny, {key}), kUnsupported, "masked");
+}
+
+TEST(Runner, CalibrationImagesThatAreAllTheSameAreRefused) {
+  const TinyRun tiny(one_shot_recipe("{ name = \"wanda\" }"));
+  std::string images = get_file(tiny / "train-images");
+  constexpr std::size_t kHeader = 16;
+  constexpr std::size_t kPixels = 64;
+  for (std::size_t i = kHeader + kPixels; i < images.size(); ++i) {
+    images[i] = images[i - kPixels];
+  }
+  put_file(tiny / "train-images", images);
+  EXPECT_PARE_ERROR(run(tiny), kInvalidArgument, "70 training images are the same");
+}
+
+TEST(Runner, AStageLearnsFromTheModelOfAnEarlierOne) {
+  const TinyRun plain;
+  const TinyRun taught;
+  const std::string key = "stage.qat.distill={ teacher = \"dense\", weight = 1.0, layers = [\"relu2\"] }";
+  const RunRecord alone = run(plain);
+  const RunRecord record = run(taught, {key});
+  EXPECT_EQ(record.stages[1].loss, alone.stages[1].loss) << "the stage before is the same";
+  EXPECT_NE(record.stages[2].loss, alone.stages[2].loss);
+  EXPECT_EQ(record.runtime.mismatches, 0);
+  EXPECT_GT(record.runtime.accuracy, 60.0);
+}
+
 TEST(Runner, OtherPatternsStayDenseInTheArtifactAndSayWhy) {
   const TinyRun tiny;
   const RunRecord record =

@@ -57,8 +57,11 @@ double StageRunner::step(double lr, const train::Batch& batch) {
   train::Model& model = training_.model();
   torch::optim::Optimizer& optimizer = training_.optimizer();
   train::set_learning_rate(optimizer, lr);
-  const torch::Tensor logits = model.forward(batch.inputs.to(model.device()));
-  const torch::Tensor loss = torch::nn::functional::cross_entropy(logits, batch.labels.to(model.device()));
+  const torch::Tensor inputs = batch.inputs.to(model.device());
+  const torch::Tensor labels = batch.labels.to(model.device());
+  const torch::Tensor loss = teacher_ == nullptr ? torch::nn::functional::cross_entropy(model.forward(inputs), labels)
+                                                 : train::distillation_loss(model, *teacher_, inputs, labels,
+                                                                            training_.stage().distill->options);
   const double value = loss.item<double>();
   if (!std::isfinite(value)) {
     const StageRecipe& stage = training_.stage();
@@ -109,6 +112,13 @@ train::Evaluation StageRunner::evaluate() {
   }
 }
 
+void StageRunner::add_evaluation(const train::Evaluation& evaluation) {
+  add_point("accuracy", evaluation.accuracy);
+  if (!training_.masks_move()) {
+    add_point("sparsity", training_.sparsity());
+  }
+}
+
 void StageRunner::end_epoch() {
   Progress& progress = training_.progress;
   if (progress.epoch_loss_steps > 0) {
@@ -117,10 +127,7 @@ void StageRunner::end_epoch() {
   progress.epoch_loss_sum = 0.0;
   progress.epoch_loss_steps = 0;
   const train::Evaluation evaluation = evaluate();
-  add_point("accuracy", evaluation.accuracy);
-  if (!training_.masks_move()) {
-    add_point("sparsity", training_.sparsity());
-  }
+  add_evaluation(evaluation);
   std::ostringstream line;
   line << label() << "  epoch " << std::setprecision(4)
        << static_cast<double>(progress.step) / static_cast<double>(training_.steps_per_epoch()) << "/"
@@ -134,7 +141,64 @@ void StageRunner::save() {
   saved_ = Clock::now();
 }
 
+// Images of the training set as they are, in order, a batch at a time.
+train::CalibrationSet StageRunner::calibration_set() const {
+  const std::int64_t images = std::min(training_.stage().calibration_images, data_.train.size());
+  const std::int64_t batch = std::min(training_.recipe().data.batch, images);
+  const torch::Tensor pixels = data_.train.images.narrow(0, 0, images);
+  if (images > 1 && (pixels == pixels.narrow(0, 0, 1)).all().item<bool>()) {
+    throw Error(ErrorCategory::kInvalidArgument, str_cat("all of the first ", images, " training images are the same"),
+                str_cat("stage '", training_.stage().name, "', calibrate"),
+                "calibrate with images that differ: raise 'images', or look at the data");
+  }
+  return {.batches = (images + batch - 1) / batch,
+          .batch =
+              [pixels, batch, images, normalize = training_.recipe().data.normalize](std::int64_t index) {
+                const std::int64_t first = index * batch;
+                return train::normalize(pixels.narrow(0, first, std::min(batch, images - first)), normalize);
+              },
+          .progress = {}};
+}
+
+void StageRunner::run_without_training() {
+  monitor_.note(str_cat(label(), "  ", describe_stage(training_.stage())));
+  const auto began = Clock::now();
+  training_.begin_stage();
+  const bool prunes = training_.stage().kind == StageKind::kOneShot;
+  train::CalibrationSet set = calibration_set();
+  bool begun = false;
+  set.progress = [&](std::int64_t done, std::int64_t total) {
+    if (!begun) {
+      monitor_.begin(label(), prunes ? "layers" : "passes", total, 0, 1.0);
+      begun = true;
+    }
+    monitor_.advance(done);
+  };
+  if (prunes) {
+    training_.prune_in_one_shot(set);
+  } else {
+    training_.calibrate(set);
+  }
+  if (begun) {
+    monitor_.end();
+  }
+  training_.finish_stage();
+  training_.progress.seconds = seconds_since(began);
+  const train::Evaluation evaluation = evaluate();
+  training_.progress.last_epoch_loss = evaluation.loss;
+  add_evaluation(evaluation);
+  std::ostringstream line;
+  line << label() << (prunes ? "  pruned in one shot" : "  calibrated") << "  loss " << std::fixed
+       << std::setprecision(4) << evaluation.loss << "  accuracy " << std::setprecision(2) << evaluation.accuracy
+       << " %";
+  monitor_.note(line.str());
+  record_stage(0, 0.0);
+}
+
 void StageRunner::run_stage() {
+  if (!trains(training_.stage().kind)) {
+    return run_without_training();
+  }
   const StageRecipe& stage = training_.stage();
   const std::int64_t stage_number = training_.progress.stage;
   const std::int64_t per_epoch = training_.steps_per_epoch();
@@ -149,6 +213,9 @@ void StageRunner::run_stage() {
   monitor_.note(str_cat(label(), "  ", describe_stage(stage)));
   training_.begin_stage();
   training_.model().train();
+  teacher_ = stage.distill ? load_stage_model(training_.recipe(), data_.image, data_.classes(),
+                                              folder_.stage_checkpoint(stage.distill->teacher))
+                           : nullptr;
   monitor_.begin(label(), "img", total, progress.step, static_cast<double>(training_.recipe().data.batch));
 
   std::int64_t loaded_epoch = -1;
@@ -191,10 +258,13 @@ void StageRunner::run_stage() {
 }
 
 void StageRunner::finish_stage(std::int64_t steps, double base_lr) {
-  Progress& progress = training_.progress;
   training_.finish_stage();
   end_epoch();
+  record_stage(steps, base_lr);
+}
 
+void StageRunner::record_stage(std::int64_t steps, double base_lr) {
+  Progress& progress = training_.progress;
   const StageRecipe& stage = training_.stage();
   StageRecord record;
   record.name = stage.name;
@@ -205,7 +275,7 @@ void StageRunner::finish_stage(std::int64_t steps, double base_lr) {
   record.loss = progress.last_epoch_loss;
   record.sparsity = training_.sparsity();
   record.lr = base_lr;
-  record.ms_per_step = 1000.0 * progress.seconds / static_cast<double>(steps);
+  record.ms_per_step = steps == 0 ? 0.0 : 1000.0 * progress.seconds / static_cast<double>(steps);
   record.first_step = progress.global_step - steps;
   record.steps = steps;
   training_.record.stages.push_back(record);

@@ -38,9 +38,13 @@ class StageRunner {
   void add_point(const std::string& series, double value);
   void end_window(double lr);
   [[nodiscard]] train::Evaluation evaluate();
+  void add_evaluation(const train::Evaluation& evaluation);
   void end_epoch();
   void save();
+  void run_without_training();
+  [[nodiscard]] train::CalibrationSet calibration_set() const;
   void finish_stage(std::int64_t steps, double base_lr);
+  void record_stage(std::int64_t steps, double base_lr);
   [[nodiscard]] std::string label() const;
 
   Training& training_;
@@ -51,6 +55,7 @@ class StageRunner {
   train::BatchLoader loader_;
   train::CheckpointFolder checkpoints_;
   Clock::time_point saved_;
+  std::shared_ptr<train::Model> teacher_;  // of the stage under way; null: none
 };
 
 }  // namespace pare::pipeline

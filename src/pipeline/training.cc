@@ -11,6 +11,8 @@
 #include "pare/base/strings.h"
 #include "pare/graph/builtin.h"
 #include "pare/pipeline/report/report.h"
+#include "pare/quant/calibrate.h"
+#include "pare/sparsity/sparsifiers.h"
 #include "pare/train/environment.h"
 
 namespace pare::pipeline {
@@ -73,9 +75,57 @@ Progress progress_from_json(const std::string& text) {
   }
 }
 
+// Model::state() as capture() stored it.
+std::map<std::string, torch::Tensor> model_state(const train::Checkpoint& checkpoint) {
+  std::map<std::string, torch::Tensor> state;
+  for (const auto& [name, tensor] : checkpoint.tensors) {
+    if (name.starts_with(kModelPrefix)) {
+      state[name.substr(std::string(kModelPrefix).size())] = tensor;
+    }
+  }
+  return state;
+}
+
+// Random weights.
+std::shared_ptr<train::Model> fresh_model(const Recipe& recipe, const Shape& image, std::int64_t classes) {
+  return std::make_shared<train::Model>(
+      graph::builtin(recipe.model, recipe.seed, image.at(0), image.at(1), image.at(2), classes),
+      train::parse_device(recipe.device));
+}
+
+// What [model] checkpoint names becomes the model's state.
+void load_trained(train::Model& model, const std::filesystem::path& path) {
+  const std::map<std::string, torch::Tensor> state = model_state(train::read_checkpoint(path));
+  for (const auto& [name, tensor] : state) {
+    const bool quantized = name == "qat_state" && tensor.numel() == 1 && tensor.item<std::int64_t>() != 0;
+    if (quantized || name.ends_with(".weight_mask")) {
+      throw Error(ErrorCategory::kUnsupported, quantized ? "its model is quantized already" : "its weights are masked",
+                  path.string(),
+                  "start from the checkpoint of a dense stage (stages/dense.ckpt), or --resume the run that made it");
+    }
+  }
+  try {
+    model.load_state(state);
+  } catch (const Error& error) {
+    throw Error(error.category(), error.problem(), path.string(),
+                "it must be of the same network, for the same images");
+  }
+}
+
 }  // namespace
 
+std::shared_ptr<train::Model> load_stage_model(const Recipe& recipe, const Shape& image, std::int64_t classes,
+                                               const std::filesystem::path& path) {
+  std::shared_ptr<train::Model> model = fresh_model(recipe, image, classes);
+  model->load_state(model_state(train::read_checkpoint(path)));
+  model->eval();
+  return model;
+}
+
 std::int64_t stage_steps(const StageRecipe& stage, std::int64_t steps_per_epoch) {
+  if (!trains(stage.kind)) {
+    return 0;
+  }
   return std::max<std::int64_t>(1, std::llround(stage.epochs * static_cast<double>(steps_per_epoch)));
 }
 
@@ -87,6 +137,8 @@ sparsity::SparsitySchedule schedule_in_steps(const StageRecipe& stage, std::int6
   sparsity::SparsitySchedule schedule;
   schedule.curve = recipe.curve;
   schedule.from = recipe.from;
+  schedule.power = recipe.power;
+  schedule.delta_steps = recipe.epoch_wise ? steps_per_epoch : 1;
   schedule.update_every = recipe.update_every;
   const bool ramp = recipe.curve != sparsity::LevelCurve::kConstant;
   schedule.total_steps = ramp ? std::max<std::int64_t>(1, steps(recipe.until_epoch)) : 0;
@@ -97,18 +149,22 @@ sparsity::SparsitySchedule schedule_in_steps(const StageRecipe& stage, std::int6
   return schedule;
 }
 
-Training::Training(const Recipe& recipe, const Shape& image, std::int64_t classes, std::int64_t steps_per_epoch)
-    : recipe_(recipe), steps_per_epoch_(steps_per_epoch) {
+Training::Training(const Recipe& recipe, std::int64_t steps_per_epoch, std::shared_ptr<train::Model> model)
+    : recipe_(recipe), steps_per_epoch_(steps_per_epoch), model_(std::move(model)) {
   torch::manual_seed(recipe.seed);
-  const torch::Device device = train::parse_device(recipe.device);
-  model_ = std::make_shared<train::Model>(
-      graph::builtin(recipe.model, recipe.seed, image.at(0), image.at(1), image.at(2), classes), device);
   record.recipe = recipe.name;
+}
+
+Training::Training(const Recipe& recipe, const Shape& image, std::int64_t classes, std::int64_t steps_per_epoch)
+    : Training(recipe, steps_per_epoch, fresh_model(recipe, image, classes)) {
+  if (!recipe.checkpoint.empty()) {
+    load_trained(*model_, recipe.checkpoint);
+  }
 }
 
 Training::Training(const Recipe& recipe, const Shape& image, std::int64_t classes, std::int64_t steps_per_epoch,
                    const train::Checkpoint& checkpoint)
-    : Training(recipe, image, classes, steps_per_epoch) {
+    : Training(recipe, steps_per_epoch, fresh_model(recipe, image, classes)) {
   progress = progress_from_json(text_of(checkpoint, kProgress));
   const auto stages = static_cast<std::int64_t>(recipe_.stages.size());
   if (progress.stage < 0 || progress.stage > stages || progress.sparsifier_stage >= stages || progress.step < 0 ||
@@ -116,21 +172,17 @@ Training::Training(const Recipe& recipe, const Shape& image, std::int64_t classe
     fail_corrupt("it stands at a stage that the recipe does not have");
   }
   record = record_from_json(text_of(checkpoint, kRecord));
+  record.recipe = recipe.name;
 
-  std::map<std::string, torch::Tensor> state;
-  for (const auto& [name, tensor] : checkpoint.tensors) {
-    if (name.starts_with(kModelPrefix)) {
-      state[name.substr(std::string(kModelPrefix).size())] = tensor;
-    }
-  }
+  const std::map<std::string, torch::Tensor> state = model_state(checkpoint);
   const auto qat_state = state.find("qat_state");
   if (qat_state == state.end() || qat_state->second.numel() != 1) {
     fail_corrupt("it does not say how far QAT is");
   }
   // The model gets the structure that it had; then its tensors can be loaded.
   if (static_cast<train::QatState>(qat_state->second.item<std::int64_t>()) != train::QatState::kNone) {
-    if (recipe_.stages.back().kind != StageKind::kQat) {
-      fail_corrupt("it has quantizers, and the recipe has no QAT stage");
+    if (!quantizes(recipe_.stages.back().kind)) {
+      fail_corrupt("it has quantizers, and the recipe has no stage that quantizes");
     }
     quant::prepare_qat(*model_, recipe_.stages.back().quantize);
   }
@@ -161,7 +213,7 @@ void Training::prepare_sparsifier(std::int64_t stage) {
   if (!recipe.sparsifier) {
     fail_corrupt(str_cat("stage '", recipe.name, "' of the recipe has no sparsifier"));
   }
-  sparsifier_ = std::make_unique<sparsity::WeightNormSparsifier>(recipe.sparsifier->config);
+  sparsifier_ = sparsity::make_sparsifier(recipe.sparsifier->name, recipe.sparsifier->config);
   sparsifier_->prepare(*model_, recipe.layers);
   sparsifier_->set_sr_ste_decay(recipe.sparsifier->sr_ste_decay);
   progress.sparsifier_stage = stage;
@@ -178,7 +230,7 @@ void Training::begin_stage() {
   if (fresh) {
     progress.epoch_loss_sum = progress.window_loss_sum = progress.last_epoch_loss = progress.seconds = 0.0;
     progress.epoch_loss_steps = progress.window_steps = 0;
-    if (recipe.kind == StageKind::kQat) {
+    if (quantizes(recipe.kind)) {
       quant::prepare_qat(*model_, recipe.quantize);
     }
     if (sparsifier_ != nullptr && (recipe.sparsifier || recipe.kind == StageKind::kDense)) {
@@ -191,6 +243,9 @@ void Training::begin_stage() {
     }
   }
   scheduler_.reset();
+  if (!trains(recipe.kind)) {
+    return;
+  }
   if (sparsifier_ != nullptr) {
     if (recipe.sparsity_schedule) {
       scheduler_ =
@@ -210,6 +265,19 @@ void Training::begin_stage() {
   }
 }
 
+void Training::prune_in_one_shot(const train::CalibrationSet& set) {
+  PARE_CHECK(sparsifier_ != nullptr);
+  if (sparsifier_->needs_calibration()) {
+    sparsifier_->calibrate(set);
+  }
+  sparsifier_->step();
+  sparsifier_->hold_masks();
+}
+
+void Training::calibrate(const train::CalibrationSet& set) {
+  quant::calibrate(*model_, set, {.bias_correction = stage().bias_correction});
+}
+
 void Training::after_step() {
   if (scheduler_ != nullptr) {
     scheduler_->after(progress.step);
@@ -220,7 +288,7 @@ void Training::after_step() {
 }
 
 void Training::finish_stage() {
-  if (stage().kind == StageKind::kQat) {
+  if (quantizes(stage().kind)) {
     quant::finish_qat(*model_);
   }
   scheduler_.reset();

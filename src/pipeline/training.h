@@ -4,6 +4,7 @@
 #include <torch/torch.h>
 
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
@@ -12,7 +13,7 @@
 #include "pare/pipeline/run_data.h"
 #include "pare/pipeline/run_record.h"
 #include "pare/sparsity/schedule.h"
-#include "pare/sparsity/weight_norm_sparsifier.h"
+#include "pare/sparsity/sparsifier.h"
 #include "pare/train/checkpoint.h"
 #include "pare/train/model.h"
 #include "pare/train/optimizer.h"
@@ -33,7 +34,7 @@ struct Progress {
   double seconds = 0.0;          // of training in this stage
 };
 
-// Steps of a stage: its epochs may be a fraction, but it has at least one step.
+// Steps of a stage: its epochs may be a fraction, but it has at least one step; a one-shot stage has none.
 [[nodiscard]] std::int64_t stage_steps(const StageRecipe& stage, std::int64_t steps_per_epoch);
 // The stage's schedule in steps. Precondition: it has one.
 [[nodiscard]] sparsity::SparsitySchedule schedule_in_steps(const StageRecipe& stage, std::int64_t steps_per_epoch);
@@ -41,7 +42,9 @@ struct Progress {
 // Not thread-safe. The recipe must outlive it.
 class Training {
  public:
-  // At the start. Throws kInvalidArgument for images that are too small for the model, kUnsupported for the device.
+  // At the start: random weights, or those of recipe.checkpoint. Throws kInvalidArgument for images that are too small
+  // for the model, kUnsupported for the device and for a checkpoint with masks or quantizers, kCorruptData for one of
+  // another network.
   Training(const Recipe& recipe, const Shape& image, std::int64_t classes, std::int64_t steps_per_epoch);
   // At a checkpoint. Throws kCorruptData if it does not fit the recipe.
   Training(const Recipe& recipe, const Shape& image, std::int64_t classes, std::int64_t steps_per_epoch,
@@ -50,6 +53,10 @@ class Training {
   // Sets up the stage that progress.stage names: masks, quantizers, optimizer, schedule. After a checkpoint from the
   // midst of a stage, what it held is taken instead of fresh.
   void begin_stage();
+  // All of a one-shot stage, after begin_stage(): masks are chosen, and held from here on.
+  void prune_in_one_shot(const train::CalibrationSet& set);
+  // All of a calibrate stage, after begin_stage(): ranges and biases.
+  void calibrate(const train::CalibrationSet& set);
   // Called after every optimizer step, when progress.step counts it: moves masks and freezes observers as scheduled.
   void after_step();
   // The last step is done: QAT is declared finished. The optimizer goes.
@@ -66,7 +73,7 @@ class Training {
   [[nodiscard]] train::Model& model() { return *model_; }
   [[nodiscard]] torch::optim::Optimizer& optimizer() { return *optimizer_; }
   // Null where no masks are in force.
-  [[nodiscard]] const sparsity::WeightNormSparsifier* sparsifier() const { return sparsifier_.get(); }
+  [[nodiscard]] const sparsity::Sparsifier* sparsifier() const { return sparsifier_.get(); }
   [[nodiscard]] bool masks_move() const { return scheduler_ != nullptr; }
   [[nodiscard]] std::int64_t steps_per_epoch() const { return steps_per_epoch_; }
 
@@ -74,17 +81,23 @@ class Training {
   RunRecord record;
 
  private:
+  Training(const Recipe& recipe, std::int64_t steps_per_epoch, std::shared_ptr<train::Model> model);
   void prepare_sparsifier(std::int64_t stage);
   [[nodiscard]] std::int64_t freeze_step() const;  // -1: at the end
 
   const Recipe& recipe_;
   std::int64_t steps_per_epoch_;
   std::shared_ptr<train::Model> model_;
-  std::unique_ptr<sparsity::WeightNormSparsifier> sparsifier_;
+  std::unique_ptr<sparsity::Sparsifier> sparsifier_;
   std::unique_ptr<sparsity::SparsityScheduler> scheduler_;
   std::unique_ptr<torch::optim::Optimizer> optimizer_;
   std::string pending_optimizer_;  // state from a checkpoint, until begin_stage() makes the optimizer
 };
+
+// The model of a checkpoint from the end of a stage before QAT, in evaluation mode: a teacher. Throws what
+// read_checkpoint does, and kCorruptData if it does not fit the recipe.
+[[nodiscard]] std::shared_ptr<train::Model> load_stage_model(const Recipe& recipe, const Shape& image,
+                                                             std::int64_t classes, const std::filesystem::path& path);
 
 // The recipe that a checkpoint was written with. Throws kCorruptData if it is none of a run's.
 [[nodiscard]] Recipe recipe_of(const train::Checkpoint& checkpoint, const std::string& path,

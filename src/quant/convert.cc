@@ -3,12 +3,15 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <optional>
+#include <span>
 #include <utility>
 
 #include "pare/base/error.h"
 #include "pare/base/strings.h"
 #include "pare/format/affine.h"
 #include "pare/format/two_four.h"
+#include "pare/format/vnm.h"
 #include "pare/graph/weights.h"
 #include "pare/quant/integer_plan.h"
 
@@ -62,18 +65,69 @@ bool is_weight(const graph::Graph& graph, const std::string& name) {
   return std::find(weights.begin(), weights.end(), name) != weights.end();
 }
 
-std::string describe_violation(const Shape& shape, const format::PatternViolation& violation) {
-  const format::TwoFourLayout layout = graph::two_four_layout(shape);
-  const std::int64_t first = 4 * (violation.group % layout.groups_per_segment());
-  const std::int64_t last = std::min(first + 3, layout.segment_elems - 1);
+// "output channel 3, input channels 4 to 7 at kernel position (0, 2)"
+std::string describe_group(const Shape& shape, const std::string& rows, std::int64_t group, std::int64_t group_elems) {
+  const std::int64_t groups_per_segment = (shape[1] + group_elems - 1) / group_elems;
+  const std::int64_t first = group_elems * (group % groups_per_segment);
+  const std::int64_t last = std::min(first + group_elems, shape[1]) - 1;
   std::string tap;
   if (shape.size() == 4) {
-    const std::int64_t segment = violation.group / layout.groups_per_segment();
+    const std::int64_t segment = group / groups_per_segment;
     tap = str_cat(" at kernel position (", segment / shape[3], ", ", segment % shape[3], ")");
   }
-  return str_cat(violation.violations, violation.violations == 1 ? " group breaks" : " groups break",
-                 " 2:4, the first in output channel ", violation.row, ", input channels ", first, " to ", last, tap);
+  return str_cat(rows, ", input channels ", first, " to ", last, tap);
 }
+
+std::string describe_violations(std::int64_t count, const std::string& pattern, const std::string& first) {
+  return str_cat(count, count == 1 ? " group breaks " : " groups break ", pattern, ", the first in ", first);
+}
+
+// One way to pack weights.
+class Packing {
+ public:
+  // Throws kInvalidArgument.
+  explicit Packing(const std::string& pattern) : pattern_(pattern) {
+    if (pattern == "2:4") {
+      return;
+    }
+    vnm_ = format::parse_vnm(pattern);
+    if (!vnm_) {
+      throw Error(ErrorCategory::kInvalidArgument, str_cat("pattern \"", pattern, "\""), "sparsify_",
+                  "weights can be packed as \"2:4\" or \"V:N:M\", for instance \"64:1:4\"");
+    }
+  }
+
+  [[nodiscard]] const std::string& pattern() const { return pattern_; }
+  [[nodiscard]] std::int64_t group_elems() const { return vnm_ ? vnm_->m : 4; }
+
+  // Where the codes, in group order, break the pattern; "" if they obey.
+  [[nodiscard]] std::string explain_violation(std::span<const std::int8_t> codes, const Shape& shape) const {
+    if (!vnm_) {
+      const format::PatternViolation found = format::find_two_four_violation(codes, graph::two_four_layout(shape));
+      return found.violations == 0 ? std::string()
+                                   : describe_violations(found.violations, pattern_,
+                                                         describe_group(shape, str_cat("output channel ", found.row),
+                                                                        found.group, group_elems()));
+    }
+    const format::VnmViolation found = format::find_vnm_violation(codes, graph::vnm_layout(shape, *vnm_));
+    if (found.violations == 0) {
+      return {};
+    }
+    const std::int64_t first_row = found.block * vnm_->v;
+    const std::int64_t last_row = std::min(first_row + vnm_->v, shape[0]) - 1;
+    return describe_violations(
+        found.violations, pattern_,
+        describe_group(shape, str_cat("output channels ", first_row, " to ", last_row), found.group, group_elems()));
+  }
+
+  [[nodiscard]] graph::Initializer encode(const graph::Initializer& dense) const {
+    return vnm_ ? graph::encode_vnm(dense, *vnm_) : graph::encode_two_four(dense);
+  }
+
+ private:
+  std::string pattern_;
+  std::optional<format::VnmPattern> vnm_;  // unset: 2:4
+};
 
 }  // namespace
 
@@ -139,10 +193,7 @@ graph::Graph quantize_(const train::Model& model) {
 std::vector<LayerDecision> sparsify_(graph::Graph& graph, const SemiSparseWeightConfig& config,
                                      const std::vector<std::string>& expected,
                                      const std::function<bool(const std::string& weight)>& filter) {
-  if (config.pattern != "2:4") {
-    throw Error(ErrorCategory::kInvalidArgument, str_cat("pattern \"", config.pattern, "\""), "sparsify_",
-                "the one pattern that weights can be packed in is \"2:4\"");
-  }
+  const Packing packing(config.pattern);
   for (const std::string& name : expected) {
     if (!is_weight(graph, name)) {
       throw Error(ErrorCategory::kNotFound, str_cat("there is no weight '", name, "'"), "sparsify_",
@@ -153,36 +204,34 @@ std::vector<LayerDecision> sparsify_(graph::Graph& graph, const SemiSparseWeight
   std::map<std::string, graph::Initializer> packed;
   for (const std::string& name : graph.weight_names()) {
     const graph::Initializer& weight = graph.initializer(name);
-    const format::TwoFourLayout layout = graph::two_four_layout(weight.shape);
     const bool is_expected = std::find(expected.begin(), expected.end(), name) != expected.end();
-    const auto decide = [&](const char* pattern, std::string note) {
+    const auto decide = [&](const std::string& pattern, std::string note) {
       decisions.push_back({.weight = name, .pattern = pattern, .note = std::move(note)});
     };
     if (weight.dtype != DType::kS8) {
       throw Error(ErrorCategory::kState, "only int8 weights can be packed", str_cat("weight '", name, "'"),
                   "call quantize_ first");
     }
-    if (weight.encoding == graph::Encoding::kTwoFour) {
-      decide("2:4", "");
+    if (weight.encoding != graph::Encoding::kDense) {
+      decide(weight.pattern(), "");
       continue;
     }
-    const std::vector<std::int8_t> codes = graph::codes_in_group_order(weight);
-    const format::PatternViolation violation = format::find_two_four_violation(codes, layout);
-    if (violation.violations > 0) {
-      const std::string description = describe_violation(weight.shape, violation);
+    const std::int64_t inputs = weight.shape[1];
+    const std::string violation = packing.explain_violation(graph::codes_in_group_order(weight), weight.shape);
+    if (!violation.empty()) {
       if (is_expected) {
-        throw Error(ErrorCategory::kVerification, description, str_cat("weight '", name, "'"),
-                    "its mask was not 2:4, or was squashed before QAT had finished");
+        throw Error(ErrorCategory::kVerification, violation, str_cat("weight '", name, "'"),
+                    str_cat("its mask was not ", packing.pattern(), ", or was squashed before QAT had finished"));
       }
-      decide("dense", "does not obey 2:4");
-    } else if (layout.segment_elems < 4) {
-      decide("dense", str_cat(layout.segment_elems, weight.shape.size() == 4 ? " input channel" : " input",
-                              layout.segment_elems == 1 ? "" : "s", ": too few for groups of 4"));
+      decide("dense", str_cat("does not obey ", packing.pattern()));
+    } else if (inputs < packing.group_elems()) {
+      decide("dense", str_cat(inputs, weight.shape.size() == 4 ? " input channel" : " input", inputs == 1 ? "" : "s",
+                              ": too few for groups of ", packing.group_elems()));
     } else if (!is_expected && filter && !filter(name)) {
       decide("dense", "left dense by configuration");
     } else {
-      packed[name] = graph::encode_two_four(weight);
-      decide("2:4", "");
+      packed[name] = packing.encode(weight);
+      decide(packing.pattern(), "");
     }
   }
   for (auto& [name, weight] : packed) {

@@ -19,7 +19,7 @@ namespace pare::quant {
 // and what plan_integer_graph throws (integer_plan.h).
 [[nodiscard]] graph::Graph quantize_(const train::Model& model);
 
-// Weights that obey 2:4 are re-encoded (graph::Encoding::kTwoFour). There is no other pattern yet.
+// Weights that obey the pattern are re-encoded: "2:4" (graph::Encoding::kTwoFour) or "V:N:M", as "64:1:4" (kVnm).
 struct SemiSparseWeightConfig {
   std::string pattern = "2:4";
 };
@@ -27,15 +27,16 @@ struct SemiSparseWeightConfig {
 // What became of a weight, and why; for the report and the artifact's promises.
 struct LayerDecision {
   std::string weight;   // initializer name
-  std::string pattern;  // as stored: "2:4" or "dense"
+  std::string pattern;  // as stored: "2:4", "64:1:4", "dense"
   std::string note;
 };
 
 // `expected`: weights that must have the pattern (those with masks): one that breaks it is an error that names the
 // first bad group (kVerification). Others are packed if they happen to obey it and `filter` allows; else they stay
-// dense, with a note. So does a weight with fewer than 4 inputs along a group, whatever is expected: a group would hold
-// more than the weights in it. One decision for each weight of the graph, in graph order. Throws kInvalidArgument for
-// an unknown pattern, kNotFound for a name in `expected` that is no weight (with the nearest).
+// dense, with a note. So does a weight with fewer inputs than a group has, whatever is expected: a group would hold
+// more than the weights in it. What is packed already stays as it is, so that each pattern can have a call of its own.
+// One decision for each weight of the graph, in graph order. Throws kInvalidArgument for an unknown pattern, kNotFound
+// for a name in `expected` that is no weight (with the nearest).
 [[nodiscard]] std::vector<LayerDecision> sparsify_(graph::Graph& graph, const SemiSparseWeightConfig& config,
                                                    const std::vector<std::string>& expected,
                                                    const std::function<bool(const std::string& weight)>& filter = {});

@@ -222,6 +222,48 @@ TEST(Sparsify, ABrokenConvolutionNamesTheKernelPosition) {
                     "output channel 4, input channels 4 to 7 at kernel position (2, 1)");
 }
 
+// fc1 [17, 30] keeps inputs 0 and 1 of every four in its first 16 rows, 2 and 3 in its last.
+graph::Graph mlp_with_shared_masks() {
+  graph::Graph graph = converted_mlp();
+  std::vector<std::size_t> masked;
+  for (std::size_t row = 0; row < 17; ++row) {
+    for (std::size_t col = 0; col < 30; ++col) {
+      if ((col % 4 < 2) == (row == 16)) {
+        masked.push_back(row * 30 + col);
+      }
+    }
+  }
+  set_code(graph, "fc1.weight", masked, 0);
+  return graph;
+}
+
+TEST(Sparsify, PacksMasksThatOutputsShare) {
+  graph::Graph graph = mlp_with_shared_masks();
+  const graph::Initializer dense = graph.initializer("fc1.weight");
+  const std::vector<LayerDecision> decisions = sparsify_(graph, {.pattern = "16:2:4"}, {"fc1.weight"});
+  EXPECT_EQ(decisions[0].pattern, "16:2:4");
+  EXPECT_EQ(decisions[1].pattern, "dense");
+  EXPECT_EQ(decisions[1].note, "does not obey 16:2:4");
+  const graph::Initializer& packed = graph.initializer("fc1.weight");
+  EXPECT_EQ(packed.vnm, (format::VnmPattern{16, 2, 4}));
+  EXPECT_EQ(packed.quantization, dense.quantization);
+  const graph::Initializer decoded = graph::decode_dense(packed);
+  const auto codes = decoded.data.bytes();
+  const auto expected = dense.data.bytes();
+  EXPECT_TRUE(std::equal(codes.begin(), codes.end(), expected.begin(), expected.end()));
+  // A call for another pattern packs what is left and leaves this.
+  const std::vector<LayerDecision> then = sparsify_(graph, {.pattern = "2:4"}, {"fc2.weight"});
+  EXPECT_EQ(then[0].pattern, "16:2:4");
+  EXPECT_EQ(then[1].pattern, "2:4");
+}
+
+TEST(Sparsify, AMaskThatIsNotSharedIsAnErrorThatNamesTheBlock) {
+  graph::Graph graph = mlp_with_shared_masks();
+  set_code(graph, "fc1.weight", {5 * 30 + 14}, 9);
+  EXPECT_PARE_ERROR(sparsify_(graph, {.pattern = "16:2:4"}, {"fc1.weight"}), kVerification,
+                    "1 group breaks 16:2:4, the first in output channels 0 to 15, input channels 12 to 15");
+}
+
 TEST(Sparsify, TheFilterLeavesUnexpectedWeightsDense) {
   graph::Graph graph = converted_mlp();
   const auto decisions = sparsify_(graph, {}, {"fc1.weight"}, [](const std::string&) { return false; });

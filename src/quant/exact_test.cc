@@ -56,7 +56,8 @@ TEST(ExactForward, EqualsScalarsAtEveryValue) {
                                       graph::builtin("convnet", seed, 3, 8, 9, testing::kTinyClasses)}) {
       Model model(graph);
       (void)testing::mask_two_four(model);
-      prepare_qat(model, {.observer = seed % 2 == 0 ? ObserverKind::kMinMax : ObserverKind::kMovingAverageMinMax});
+      const ObserverKind kind = seed % 2 == 0 ? ObserverKind::kMinMax : ObserverKind::kMovingAverageMinMax;
+      prepare_qat(model, {.observer = {.kind = kind}});
       (void)testing::train_steps(model, testing::synthetic_data(graph, 16, seed), 4);
       for (const std::int64_t batch : {1, 3}) {
         // Far from what was observed as well, so that codes saturate.

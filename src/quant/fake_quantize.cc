@@ -13,6 +13,7 @@
 #include "pare/base/error.h"
 #include "pare/base/strings.h"
 #include "pare/quant/fused_loops.h"
+#include "pare/quant/range_search.h"
 
 namespace pare::quant {
 namespace {
@@ -190,13 +191,84 @@ void FakeQuantizerBase::check_input(const torch::Tensor& x) const {
   }
 }
 
-ActivationFakeQuantizer::ActivationFakeQuantizer(std::string value, ObserverKind observer, double averaging_constant,
-                                                 format::QuantRange range)
-    : FakeQuantizerBase(std::move(value), 1, range),
-      observer_(observer),
-      averaging_constant_(static_cast<float>(averaging_constant)) {}
+void ObserverOptions::validate() const {
+  if (!(averaging_constant > 0.0 && averaging_constant <= 1.0)) {
+    throw Error(ErrorCategory::kInvalidArgument, str_cat("averaging_constant = ", averaging_constant), "observer",
+                "it must lie in (0, 1]; torch.ao's is 0.01");
+  }
+  if (!(outside >= 0.0 && outside < 1.0)) {
+    throw Error(ErrorCategory::kInvalidArgument, str_cat("outside = ", outside), "observer",
+                "it is a fraction of the values, such as 1e-4");
+  }
+}
 
-void ActivationFakeQuantizer::enable_observer(bool enabled) { observer_enabled_.fill_(enabled ? 1 : 0); }
+ActivationFakeQuantizer::ActivationFakeQuantizer(std::string value, const ObserverOptions& observer,
+                                                 format::QuantRange range)
+    : FakeQuantizerBase(std::move(value), 1, range), observer_(observer) {
+  observer_.validate();
+  if (keeps_histogram(observer_.kind)) {
+    histogram_ = register_buffer("histogram", torch::zeros({Histogram::kBins}, torch::kFloat32));
+    histogram_range_ = register_buffer("histogram_range", torch::zeros({2}, torch::kFloat32));
+  }
+}
+
+void ActivationFakeQuantizer::enable_observer(bool enabled) {
+  observer_enabled_.fill_(enabled ? 1 : 0);
+  if (!enabled) {
+    search_range();
+  }
+}
+
+void ActivationFakeQuantizer::enable_fake_quant(bool enabled) {
+  FakeQuantizerBase::enable_fake_quant(enabled);
+  if (enabled) {
+    search_range();
+  }
+}
+
+void ActivationFakeQuantizer::add_to_histogram(const torch::Tensor& x) {
+  const torch::Tensor values = x.detach().cpu().contiguous();
+  const torch::Tensor counts = histogram_.cpu();
+  const torch::Tensor range = histogram_range_.cpu();
+  const float* const bins = counts.data_ptr<float>();
+  Histogram histogram = calibrated() ? Histogram({range[0].item<float>(), range[1].item<float>()},
+                                                 std::vector<float>(bins, bins + Histogram::kBins))
+                                     : Histogram();
+  histogram.add(values.data_ptr<float>(), values.numel());
+  histogram_.copy_(torch::tensor(histogram.counts()));
+  histogram_range_.copy_(torch::tensor({histogram.range().min, histogram.range().max}));
+  min_val_.fill_(histogram.range().min);
+  max_val_.fill_(histogram.range().max);
+  searched_ = false;
+}
+
+void ActivationFakeQuantizer::search_range() {
+  if (searched_) {
+    return;
+  }
+  const torch::Tensor counts = histogram_.cpu();
+  const torch::Tensor range = histogram_range_.cpu();
+  const float* const bins = counts.data_ptr<float>();
+  const Histogram histogram({range[0].item<float>(), range[1].item<float>()},
+                            std::vector<float>(bins, bins + Histogram::kBins));
+  const ValueRange found = observer_.kind == ObserverKind::kHistogram ? search_least_error_inwards(histogram)
+                           : observer_.kind == ObserverKind::kPercentile
+                               ? search_percentile(histogram, observer_.outside)
+                               : search_least_squares(histogram, this->range());
+  set_range(found.min, found.max);
+  searched_ = true;
+}
+
+void ActivationFakeQuantizer::set_range(float min, float max) {
+  const format::AffineParams params = format::choose_qparams_affine(min, max, range());
+  if (!std::isfinite(min) || !std::isfinite(max) || !std::isfinite(params.scale)) {
+    throw_not_finite();
+  }
+  min_val_.fill_(min);
+  max_val_.fill_(max);
+  scale_.fill_(params.scale);
+  zero_point_.fill_(params.zero_point);
+}
 
 bool ActivationFakeQuantizer::calibrated() const { return min_val_.item<float>() <= max_val_.item<float>(); }
 
@@ -218,27 +290,28 @@ void ActivationFakeQuantizer::observe(const torch::Tensor& x) {
   if (!batch.finite) {
     throw_not_finite();
   }
+  if (keeps_histogram(observer_.kind)) {
+    add_to_histogram(x);
+    if (fake_quant_enabled()) {
+      search_range();
+    }
+    return;
+  }
   float min = batch.min;
   float max = batch.max;
   if (calibrated()) {
     const float old_min = min_val_.item<float>();
     const float old_max = max_val_.item<float>();
-    if (observer_ == ObserverKind::kMinMax) {
+    if (observer_.kind == ObserverKind::kMinMax) {
       min = std::min(min, old_min);
       max = std::max(max, old_max);
     } else {
-      min = old_min + averaging_constant_ * (min - old_min);
-      max = old_max + averaging_constant_ * (max - old_max);
+      const auto constant = static_cast<float>(observer_.averaging_constant);
+      min = old_min + constant * (min - old_min);
+      max = old_max + constant * (max - old_max);
     }
   }
-  const format::AffineParams params = format::choose_qparams_affine(min, max, range());
-  if (!std::isfinite(min) || !std::isfinite(max) || !std::isfinite(params.scale)) {
-    throw_not_finite();
-  }
-  min_val_.fill_(min);
-  max_val_.fill_(max);
-  scale_.fill_(params.scale);
-  zero_point_.fill_(params.zero_point);
+  set_range(min, max);
 }
 
 torch::Tensor ActivationFakeQuantizer::forward(const torch::Tensor& x) {

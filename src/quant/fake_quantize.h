@@ -17,6 +17,21 @@ namespace pare::quant {
 enum class ObserverKind {
   kMinMax,               // least and greatest value ever seen
   kMovingAverageMinMax,  // m += c * (batch's - m), from the first batch's own
+  // Of a histogram of all values ever seen (range_search.h), so for calibration rather than training:
+  kHistogram,   // torch.ao's HistogramObserver
+  kPercentile,  // all but a fraction of the values
+  kMse,         // the range that loses least in squared error
+};
+[[nodiscard]] constexpr bool keeps_histogram(ObserverKind kind) {
+  return kind == ObserverKind::kHistogram || kind == ObserverKind::kPercentile || kind == ObserverKind::kMse;
+}
+
+struct ObserverOptions {
+  ObserverKind kind = ObserverKind::kMovingAverageMinMax;
+  double averaging_constant = 0.01;  // kMovingAverageMinMax, in (0, 1]: torch.ao's default
+  double outside = 1e-4;             // kPercentile, in [0, 1): fraction of the values that may be clipped
+  // Throws kInvalidArgument.
+  void validate() const;
 };
 
 // format::fake_quantize element by element; the gradient is straight-through where
@@ -34,8 +49,7 @@ class FakeQuantizerBase : public train::FakeQuantizer {
   [[nodiscard]] torch::Tensor min_val() const { return min_val_; }
   [[nodiscard]] torch::Tensor max_val() const { return max_val_; }
 
-  // Off: forward() observes, but hands x through.
-  void enable_fake_quant(bool enabled);
+  void enable_fake_quant(bool enabled) override;
   [[nodiscard]] bool observer_enabled() const;
   [[nodiscard]] bool fake_quant_enabled() const;
 
@@ -62,11 +76,13 @@ class FakeQuantizerBase : public train::FakeQuantizer {
 
 // Of an activation: one scale and zero point, estimated from what passes through in training mode while the observer is
 // enabled. forward() throws kNumeric where it meets NaN or infinity, and kState where nothing was observed yet and
-// nothing is observed now.
+// nothing is observed now. With a histogram (further buffers: `histogram`, `histogram_range`) min_val and max_val are
+// the range that was chosen; it is searched for when it is needed: not while fake quantization is off and the observer
+// is on.
 class ActivationFakeQuantizer final : public FakeQuantizerBase {
  public:
-  // averaging_constant: kMovingAverageMinMax only, in (0, 1].
-  ActivationFakeQuantizer(std::string value, ObserverKind observer, double averaging_constant,
+  // Throws kInvalidArgument.
+  ActivationFakeQuantizer(std::string value, const ObserverOptions& observer,
                           format::QuantRange range = format::kUint8Range);
 
   torch::Tensor forward(const torch::Tensor& x) override;
@@ -74,6 +90,7 @@ class ActivationFakeQuantizer final : public FakeQuantizerBase {
   [[nodiscard]] torch::Tensor quantize(const torch::Tensor& x) const override;
   [[nodiscard]] int axis() const override { return -1; }
   void enable_observer(bool enabled) override;
+  void enable_fake_quant(bool enabled) override;
   [[nodiscard]] bool calibrated() const override;
   // Throws kState before anything was observed.
   [[nodiscard]] format::AffineParams params() const;
@@ -82,8 +99,14 @@ class ActivationFakeQuantizer final : public FakeQuantizerBase {
   void observe(const torch::Tensor& x);
 
  private:
-  ObserverKind observer_;
-  float averaging_constant_;
+  void add_to_histogram(const torch::Tensor& x);
+  void search_range();
+  void set_range(float min, float max);
+
+  ObserverOptions observer_;
+  torch::Tensor histogram_;        // float32 [Histogram::kBins]
+  torch::Tensor histogram_range_;  // float32 [2]
+  bool searched_ = true;           // the range is that of the histogram
 };
 
 // Of a weight [channels, …]: zero point 0 and one scale per output channel, format::choose_qparams_symmetric of the

@@ -11,6 +11,7 @@
 
 #include "pare/base/rng.h"
 #include "pare/base/testing.h"
+#include "pare/quant/range_search.h"
 
 namespace pare::quant {
 namespace {
@@ -172,8 +173,10 @@ TEST(Observer, PerTensorGoldensOfTorchAreMet) {
                                                                      {"qint8_-128_127", {-128, 127}},
                                                                      {"qint8_-127_127", {-127, 127}},
                                                                      {"int4_-8_7", {-8, 7}}};
-    ActivationFakeQuantizer quantizer("x", moving ? ObserverKind::kMovingAverageMinMax : ObserverKind::kMinMax,
-                                      constant, ranges.at(c.at("dtype")));
+    ActivationFakeQuantizer quantizer(
+        "x",
+        {.kind = moving ? ObserverKind::kMovingAverageMinMax : ObserverKind::kMinMax, .averaging_constant = constant},
+        ranges.at(c.at("dtype")));
     quantizer.train();
     EXPECT_FALSE(quantizer.calibrated());
     for (const json& batch : c.at("batches")) {
@@ -218,7 +221,7 @@ TEST(Observer, PerChannelSymmetricGoldensOfTorchAreMet) {
 }
 
 TEST(Observer, FirstBatchSetsTheRangeAndLaterOnesMoveIt) {
-  ActivationFakeQuantizer quantizer("x", ObserverKind::kMovingAverageMinMax, 0.25);
+  ActivationFakeQuantizer quantizer("x", {.averaging_constant = 0.25});
   (void)quantizer.forward(torch::tensor({-1.0F, 3.0F}));
   EXPECT_EQ(quantizer.min_val().item<float>(), -1.0F);
   EXPECT_EQ(quantizer.max_val().item<float>(), 3.0F);
@@ -228,7 +231,7 @@ TEST(Observer, FirstBatchSetsTheRangeAndLaterOnesMoveIt) {
 }
 
 TEST(Observer, RangeStandsStillInEvaluationAndWhenDisabled) {
-  ActivationFakeQuantizer quantizer("x", ObserverKind::kMinMax, 0.01);
+  ActivationFakeQuantizer quantizer("x", {.kind = ObserverKind::kMinMax});
   (void)quantizer.forward(torch::tensor({-1.0F, 3.0F}));
   quantizer.eval();
   (void)quantizer.forward(torch::tensor({-10.0F, 30.0F}));
@@ -243,7 +246,7 @@ TEST(Observer, RangeStandsStillInEvaluationAndWhenDisabled) {
 }
 
 TEST(Observer, AnEmptyBatchChangesNothing) {
-  ActivationFakeQuantizer quantizer("x", ObserverKind::kMinMax, 0.01);
+  ActivationFakeQuantizer quantizer("x", {.kind = ObserverKind::kMinMax});
   quantizer.observe(torch::empty({0}));
   EXPECT_FALSE(quantizer.calibrated());
 }
@@ -252,7 +255,7 @@ TEST(ActivationFakeQuantizer, FaultyValuesAreAnErrorThatNamesTheValue) {
   for (const float fault : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
                             -std::numeric_limits<float>::infinity()}) {
     for (const bool frozen : {false, true}) {
-      ActivationFakeQuantizer quantizer("relu1.out", ObserverKind::kMovingAverageMinMax, 0.01);
+      ActivationFakeQuantizer quantizer("relu1.out", {});
       (void)quantizer.forward(torch::ones({3}));
       quantizer.enable_observer(!frozen);
       const torch::Tensor before = quantizer.scale().clone();
@@ -266,19 +269,19 @@ TEST(ActivationFakeQuantizer, FaultyValuesAreAnErrorThatNamesTheValue) {
 }
 
 TEST(ActivationFakeQuantizer, BeforeAnyDataItRefuses) {
-  ActivationFakeQuantizer quantizer("relu1.out", ObserverKind::kMovingAverageMinMax, 0.01);
+  ActivationFakeQuantizer quantizer("relu1.out", {});
   quantizer.eval();
   EXPECT_PARE_ERROR(quantizer.forward(torch::ones({3})), kState, "relu1.out");
   EXPECT_PARE_ERROR(quantizer.quantize(torch::ones({3})), kState, "seen no data");
 }
 
 TEST(ActivationFakeQuantizer, OnlyFloat32IsTaken) {
-  ActivationFakeQuantizer quantizer("relu1.out", ObserverKind::kMinMax, 0.01);
+  ActivationFakeQuantizer quantizer("relu1.out", {.kind = ObserverKind::kMinMax});
   EXPECT_PARE_ERROR(quantizer.forward(torch::ones({3}, torch::kFloat64)), kInvalidArgument, "float32");
 }
 
 TEST(ActivationFakeQuantizer, CodesTimesScaleAreTheFakeQuantizedValues) {
-  ActivationFakeQuantizer quantizer("x", ObserverKind::kMinMax, 0.01);
+  ActivationFakeQuantizer quantizer("x", {.kind = ObserverKind::kMinMax});
   const torch::Tensor x = random_tensor({4, 3, 5, 5}, 6, 3.0F);
   const torch::Tensor y = quantizer.forward(x);
   const torch::Tensor codes = quantizer.quantize(x);
@@ -289,30 +292,61 @@ TEST(ActivationFakeQuantizer, CodesTimesScaleAreTheFakeQuantizedValues) {
 }
 
 TEST(ActivationFakeQuantizer, SwitchedOffItObservesOnly) {
-  ActivationFakeQuantizer quantizer("x", ObserverKind::kMinMax, 0.01);
+  ActivationFakeQuantizer quantizer("x", {.kind = ObserverKind::kMinMax});
   quantizer.enable_fake_quant(false);
   const torch::Tensor x = random_tensor({100}, 7);
   EXPECT_TRUE(torch::equal(quantizer.forward(x), x));
   EXPECT_TRUE(quantizer.calibrated());
 }
 
+TEST(ActivationFakeQuantizer, TakesTheRangeOfItsHistogramWhenItIsNeeded) {
+  for (const ObserverKind kind : {ObserverKind::kHistogram, ObserverKind::kPercentile, ObserverKind::kMse}) {
+    ActivationFakeQuantizer watching("x", {.kind = kind, .outside = 0.02});
+    ActivationFakeQuantizer at_once("x", {.kind = kind, .outside = 0.02});
+    watching.enable_fake_quant(false);
+    Histogram expected;
+    for (std::uint64_t i = 0; i < 3; ++i) {
+      const torch::Tensor x = random_tensor({400}, i, 1.0F + static_cast<float>(i));
+      EXPECT_TRUE(torch::equal(watching.forward(x), x));
+      (void)at_once.forward(x);
+      expected.add(x.data_ptr<float>(), x.numel());
+    }
+    watching.enable_observer(false);
+    const ValueRange range = kind == ObserverKind::kHistogram    ? search_least_error_inwards(expected)
+                             : kind == ObserverKind::kPercentile ? search_percentile(expected, 0.02)
+                                                                 : search_least_squares(expected, format::kUint8Range);
+    EXPECT_EQ(watching.min_val().item<float>(), range.min);
+    EXPECT_EQ(watching.max_val().item<float>(), range.max);
+    EXPECT_EQ(watching.params(), format::choose_qparams_affine(range.min, range.max, format::kUint8Range));
+    EXPECT_EQ(at_once.params(), watching.params());
+    EXPECT_LE(range.max - range.min, expected.range().max - expected.range().min);
+    EXPECT_TRUE(kind != ObserverKind::kPercentile || range.max < expected.range().max);
+  }
+}
+
 TEST(ActivationFakeQuantizer, BuffersCarryAllState) {
-  ActivationFakeQuantizer one("x", ObserverKind::kMovingAverageMinMax, 0.1);
-  ActivationFakeQuantizer two("x", ObserverKind::kMovingAverageMinMax, 0.1);
-  for (int i = 0; i < 3; ++i) {
-    (void)one.forward(random_tensor({50}, static_cast<std::uint64_t>(i)));
+  for (const ObserverKind kind : {ObserverKind::kMovingAverageMinMax, ObserverKind::kPercentile}) {
+    ActivationFakeQuantizer one("x", {.kind = kind, .averaging_constant = 0.1});
+    ActivationFakeQuantizer two("x", {.kind = kind, .averaging_constant = 0.1});
+    for (int i = 0; i < 3; ++i) {
+      (void)one.forward(random_tensor({50}, static_cast<std::uint64_t>(i)));
+    }
+    const torch::NoGradGuard no_gradient;
+    for (const auto& buffer : one.named_buffers()) {
+      two.named_buffers()[buffer.key()].copy_(buffer.value());
+    }
+    const torch::Tensor x = random_tensor({50}, 9, 2.0F);
+    expect_same_bits(two.forward(x), one.forward(x), "values");
+    EXPECT_TRUE(torch::equal(one.min_val(), two.min_val()));
+    std::vector<std::string> names = one.named_buffers().keys();
+    std::sort(names.begin(), names.end());
+    std::vector<std::string> expected = {"fake_quant_enabled", "max_val", "min_val",
+                                         "observer_enabled",   "scale",   "zero_point"};
+    if (keeps_histogram(kind)) {
+      expected.insert(expected.begin() + 1, {"histogram", "histogram_range"});
+    }
+    EXPECT_EQ(names, expected);
   }
-  const torch::NoGradGuard no_gradient;
-  for (const auto& buffer : one.named_buffers()) {
-    two.named_buffers()[buffer.key()].copy_(buffer.value());
-  }
-  const torch::Tensor x = random_tensor({50}, 9, 2.0F);
-  expect_same_bits(two.forward(x), one.forward(x), "values");
-  EXPECT_TRUE(torch::equal(one.min_val(), two.min_val()));
-  std::vector<std::string> names = one.named_buffers().keys();
-  std::sort(names.begin(), names.end());
-  EXPECT_EQ(names, (std::vector<std::string>{"fake_quant_enabled", "max_val", "min_val", "observer_enabled", "scale",
-                                             "zero_point"}));
 }
 
 TEST(WeightFakeQuantizer, EveryElementEqualsTheFormatWithItsChannelsScale) {

@@ -27,15 +27,8 @@ void require_prepared(const train::Model& model, const std::string& act) {
 
 }  // namespace
 
-void QATConfig::validate() const {
-  if (!(averaging_constant > 0.0 && averaging_constant <= 1.0)) {
-    throw Error(ErrorCategory::kInvalidArgument, str_cat("averaging_constant = ", averaging_constant), "QAT",
-                "it must lie in (0, 1]; torch.ao's is 0.01");
-  }
-}
-
 void prepare_qat(train::Model& model, const QATConfig& config) {
-  config.validate();
+  config.observer.validate();
   if (model.qat_state() != train::QatState::kNone) {
     throw Error(ErrorCategory::kState, "QAT is prepared already", label(model),
                 "prepare a model once; a later stage goes on with the quantizers that are there");
@@ -56,8 +49,7 @@ void prepare_qat(train::Model& model, const QATConfig& config) {
                                std::make_shared<WeightFakeQuantizer>(pipeline->fqn(), pipeline->dense().size(0)));
   }
   for (const std::string& value : plan.quantized_values) {
-    model.set_activation_quantizer(
-        value, std::make_shared<ActivationFakeQuantizer>(value, config.observer, config.averaging_constant));
+    model.set_activation_quantizer(value, std::make_shared<ActivationFakeQuantizer>(value, config.observer));
   }
   model.train(model.is_training());
   model.set_qat_state(train::QatState::kPrepared);

@@ -14,11 +14,8 @@ namespace pare::quant {
 // What `quantize = { … }` of a recipe says. Weights int8 per output channel, symmetric, [-127, 127]; activations uint8
 // per tensor, affine.
 struct QATConfig {
-  ObserverKind observer = ObserverKind::kMovingAverageMinMax;
-  double averaging_constant = 0.01;  // torch.ao's
+  ObserverOptions observer = {};  // of activations
   bool fold_batch_norm = true;
-  // Throws kInvalidArgument: an averaging constant outside (0, 1].
-  void validate() const;
 };
 
 // Prepares the model for QAT: folds batch norm, gives every Conv and Gemm weight a per-channel fake-quantizer behind

@@ -103,7 +103,8 @@ TEST(PrepareQat, RefusesWhatCannotBePreparedAndLeavesTheModelAlone) {
   const std::vector<std::string> nodes = node_names(model);
   EXPECT_PARE_ERROR(prepare_qat(model, {.fold_batch_norm = false}), kInvalidArgument, "fold_batch_norm");
   for (const double constant : {0.0, -0.1, 1.5, std::nan("")}) {
-    EXPECT_PARE_ERROR(prepare_qat(model, {.averaging_constant = constant}), kInvalidArgument, "averaging_constant");
+    EXPECT_PARE_ERROR(prepare_qat(model, {.observer = {.averaging_constant = constant}}), kInvalidArgument,
+                      "averaging_constant");
   }
   EXPECT_EQ(node_names(model), nodes);
   EXPECT_EQ(model.qat_state(), QatState::kNone);

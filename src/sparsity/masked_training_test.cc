@@ -13,6 +13,7 @@
 #include "pare/sparsity/schedule.h"
 #include "pare/sparsity/squash_mask.h"
 #include "pare/sparsity/testing/small_model.h"
+#include "pare/sparsity/weight_norm_sparsifier.h"
 #include "pare/train/checkpoint.h"
 #include "pare/train/optimizer.h"
 
@@ -45,6 +46,7 @@ class ChannelQuantizer : public train::FakeQuantizer {
   format::QuantRange range() const override { return {-127, 127}; }
   int axis() const override { return 0; }
   void enable_observer(bool enabled) override { static_cast<void>(enabled); }
+  void enable_fake_quant(bool) override {}
   bool calibrated() const override { return true; }
 
  private:
@@ -112,7 +114,7 @@ class MaskedTraining : public ::testing::TestWithParam<train::OptimizerKind> {
 TEST_P(MaskedTraining, KeepsZerosAndPatternFromTheFirstMaskToTheSquash) {
   torch::manual_seed(3);
   train::Model model(small_convnet(3));
-  WeightNormSparsifier sparsifier(WeightNormConfig::from_pattern("2:4"));
+  WeightNormSparsifier sparsifier(MaskConfig::from_pattern("2:4"));
   sparsifier.prepare(model);
   SparsitySchedule schedule;
   schedule.update_every = 3;
@@ -169,7 +171,7 @@ TEST_P(MaskedTraining, SurvivesCheckpointsSavedAndLoadedTwice) {
       std::filesystem::temp_directory_path() / ("pare_masked_training_" + std::to_string(::getpid()) + ".ckpt");
   torch::manual_seed(4);
   train::Model original(small_convnet(4));
-  WeightNormSparsifier sparsifier(WeightNormConfig::from_pattern("2:4"));
+  WeightNormSparsifier sparsifier(MaskConfig::from_pattern("2:4"));
   sparsifier.prepare(original);
   sparsifier.set_sr_ste_decay(2e-4);
   sparsifier.step();
@@ -188,7 +190,7 @@ TEST_P(MaskedTraining, SurvivesCheckpointsSavedAndLoadedTwice) {
     const train::Checkpoint read = train::read_checkpoint(path);
 
     train::Model model(small_convnet(100));
-    WeightNormSparsifier restored(WeightNormConfig::from_pattern("2:4"));
+    WeightNormSparsifier restored(MaskConfig::from_pattern("2:4"));
     restored.prepare(model);
     model.load_state(read.tensors);
     restored.load_state(read.metadata.at("sparsifier"));

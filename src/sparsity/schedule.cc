@@ -32,6 +32,9 @@ void SparsitySchedule::validate() const {
   if (update_every < 1) {
     fail(str_cat("update_every ", update_every, " is below 1"), "1 recomputes masks at every step");
   }
+  if (!(power > 0.0) || !std::isfinite(power)) {
+    fail(str_cat("power ", power, " is impossible"), "3 is cubic, 1 is linear");
+  }
   if (hold_step < -1) {
     fail(str_cat("hold_step ", hold_step, " is impossible"), "give a step, or -1 for masks that are never held");
   }
@@ -61,8 +64,16 @@ double SparsitySchedule::level_at(std::int64_t step, double target) const {
   if (curve == LevelCurve::kConstant || done >= total_steps || step - start_step >= total_steps) {
     return target;
   }
-  const double rest = 1.0 - static_cast<double>(done) / static_cast<double>(total_steps);
-  const double level = target + (from - target) * (curve == LevelCurve::kCubic ? std::pow(rest, 3.0) : rest);
+  const double progress = static_cast<double>(done) / static_cast<double>(total_steps);
+  if (curve == LevelCurve::kExponential) {
+    if (from >= 1.0 || target >= 1.0) {
+      fail(str_cat("an exponential curve cannot go from level ", from, " to ", target),
+           "what is left never decays to nothing: use cubic where all blocks are sparsified in the end");
+    }
+    return 1.0 - (1.0 - from) * std::pow((1.0 - target) / (1.0 - from), progress);
+  }
+  const double exponent = curve == LevelCurve::kCubic ? 3.0 : curve == LevelCurve::kPolynomial ? power : 1.0;
+  const double level = target + (from - target) * std::pow(1.0 - progress, exponent);
   return std::clamp(level, std::min(from, target), std::max(from, target));
 }
 
@@ -74,7 +85,7 @@ bool SparsitySchedule::updates_at(std::int64_t step) const {
   return step % update_every == 0 || step == start_step + total_steps;
 }
 
-SparsityScheduler::SparsityScheduler(WeightNormSparsifier& sparsifier, SparsitySchedule schedule)
+SparsityScheduler::SparsityScheduler(Sparsifier& sparsifier, SparsitySchedule schedule)
     : sparsifier_(sparsifier), schedule_(std::move(schedule)) {
   schedule_.validate();
 }

@@ -14,6 +14,7 @@
 
 #include "pare/base/error.h"
 #include "pare/sparsity/testing/small_model.h"
+#include "pare/sparsity/weight_norm_sparsifier.h"
 
 namespace pare::sparsity {
 namespace {
@@ -105,6 +106,40 @@ TEST(SparsitySchedule, LinearRisesEvenlyBetweenItsEnds) {
   EXPECT_DOUBLE_EQ(schedule.level_at(30, 0.1), 0.15) << "a ramp may fall";
 }
 
+TEST(SparsitySchedule, PolynomialWithPowerThreeIsCubicAndWithOneLinear) {
+  SparsitySchedule polynomial;
+  polynomial.curve = LevelCurve::kPolynomial;
+  polynomial.from = 0.1;
+  polynomial.total_steps = 7;
+  for (const auto& [power, curve] : {std::pair{3.0, LevelCurve::kCubic}, {1.0, LevelCurve::kLinear}}) {
+    polynomial.power = power;
+    SparsitySchedule same = polynomial;
+    same.curve = curve;
+    for (std::int64_t step = 0; step < 9; ++step) {
+      EXPECT_EQ(polynomial.level_at(step, 0.9), same.level_at(step, 0.9)) << power << " at " << step;
+    }
+  }
+  polynomial.power = 2.0;
+  polynomial.total_steps = 4;
+  EXPECT_DOUBLE_EQ(polynomial.level_at(2, 0.9), 0.9 - 0.8 * 0.25);
+}
+
+TEST(SparsitySchedule, ExponentialLeavesTheSameFractionAtEveryStep) {
+  SparsitySchedule schedule;
+  schedule.curve = LevelCurve::kExponential;
+  schedule.from = 0.2;
+  schedule.total_steps = 10;
+  const double factor = std::pow(0.1 / 0.8, 0.1);
+  for (std::int64_t step = 0; step < 10; ++step) {
+    const double left = 1.0 - schedule.level_at(step, 0.9);
+    // Rounding of pow and of two differences near 1.
+    EXPECT_NEAR((1.0 - schedule.level_at(step + 1, 0.9)) / left, factor, 1e-14) << step;
+  }
+  EXPECT_DOUBLE_EQ(schedule.level_at(0, 0.9), 0.2);
+  EXPECT_EQ(schedule.level_at(10, 0.9), 0.9);
+  EXPECT_THROW(static_cast<void>(schedule.level_at(3, 1.0)), Error) << "no decay reaches nothing";
+}
+
 TEST(SparsitySchedule, LevelMovesEveryDeltaStepsAndEndsOnTheTarget) {
   SparsitySchedule schedule;
   schedule.curve = LevelCurve::kLinear;
@@ -135,6 +170,7 @@ TEST(SparsitySchedule, RefusesWhatCannotBe) {
       [](SparsitySchedule& s) { s.total_steps = -1; },
       [](SparsitySchedule& s) { s.delta_steps = 0; },
       [](SparsitySchedule& s) { s.update_every = 0; },
+      [](SparsitySchedule& s) { s.power = 0.0; },
       [](SparsitySchedule& s) { s.hold_step = -2; },
       [](SparsitySchedule& s) { s.curve = LevelCurve::kLambda; },
       [](SparsitySchedule& s) { s.lambda = [](std::int64_t) { return 1.0; }; },
@@ -183,7 +219,7 @@ double kept_fraction(const train::Model& model, const std::string& fqn) {
 
 TEST(SparsityScheduler, RaisesTheLevelThenHoldsTheMasks) {
   train::Model model(small_mlp(1));
-  WeightNormSparsifier sparsifier(WeightNormConfig::from_pattern("2:4"));
+  WeightNormSparsifier sparsifier(MaskConfig::from_pattern("2:4"));
   sparsifier.prepare(model);
   SparsitySchedule schedule;
   schedule.curve = LevelCurve::kLinear;
@@ -209,7 +245,7 @@ TEST(SparsityScheduler, RaisesTheLevelThenHoldsTheMasks) {
 
 TEST(SparsityScheduler, TakesALastMaskWhenItHoldsAndNoneAfter) {
   train::Model model(small_mlp(2));
-  WeightNormSparsifier sparsifier(WeightNormConfig::from_pattern("2:4"));
+  WeightNormSparsifier sparsifier(MaskConfig::from_pattern("2:4"));
   sparsifier.prepare(model);
   SparsitySchedule schedule;
   schedule.update_every = 100;
@@ -252,17 +288,17 @@ TEST(SparsityScheduler, ResumesFromTheStepAlone) {
     }
   };
   const auto prepare = [](train::Model& model, WeightNormSparsifier& sparsifier) { sparsifier.prepare(model); };
-  const WeightNormSparsifier fresh(WeightNormConfig::from_pattern("2:4"));
+  const MaskConfig two_four = MaskConfig::from_pattern("2:4");
 
   for (std::int64_t killed_after = 0; killed_after < 11; ++killed_after) {
     SCOPED_TRACE(killed_after);
     train::Model whole(small_mlp(3));
-    WeightNormSparsifier whole_sparsifier = fresh;
+    WeightNormSparsifier whole_sparsifier(two_four);
     prepare(whole, whole_sparsifier);
     SparsityScheduler whole_scheduler(whole_sparsifier, schedule);
 
     train::Model resumed(small_mlp(4));
-    WeightNormSparsifier resumed_sparsifier = fresh;
+    WeightNormSparsifier resumed_sparsifier(two_four);
     prepare(resumed, resumed_sparsifier);
     SparsityScheduler resumed_scheduler(resumed_sparsifier, schedule);
 

@@ -20,7 +20,7 @@ using testing::two_four_groups;
 using testing::two_four_violations;
 
 void mask_two_four(train::Model& model) {
-  WeightNormSparsifier sparsifier(WeightNormConfig::from_pattern("2:4"));
+  WeightNormSparsifier sparsifier(MaskConfig::from_pattern("2:4"));
   sparsifier.prepare(model);
   sparsifier.step();
 }

@@ -23,7 +23,7 @@ using testing::small_convnet;
 using testing::small_mlp;
 using testing::two_four_violations;
 
-const WeightNormConfig kTwoFour = WeightNormConfig::from_pattern("2:4");
+const MaskConfig kTwoFour = MaskConfig::from_pattern("2:4");
 
 template <typename Act>
 Error error_of(const Act& act) {
@@ -63,29 +63,29 @@ TEST(WeightNormMaskOfTensor, RunsGroupsOfConvolutionsAlongTheInputChannels) {
   std::uint64_t seed = 40;
   for (const auto& shape : std::vector<std::vector<std::int64_t>>{
            {4, 3, 3, 3}, {8, 4, 3, 3}, {4, 8, 1, 1}, {5, 7, 2, 3}, {1, 1, 1, 1}, {3, 9, 1, 5}, {2, 16, 3, 3}}) {
-    for (const WeightNormConfig& config :
-         {kTwoFour, WeightNormConfig{0.5, {1, 4}, 2, 2}, WeightNormConfig{0.5, {1, 1}, 1, 1},
-          WeightNormConfig{0.8, {4, 1}, 4, 1}, WeightNormConfig{1.0, {2, 2}, 3, 2}}) {
+    for (const MaskConfig& config :
+         {kTwoFour, MaskConfig{0.5, {1, 4}, 2, 2}, MaskConfig{0.5, {1, 1}, 1, 1}, MaskConfig{0.8, {4, 1}, 4, 1},
+          MaskConfig{1.0, {2, 2}, 3, 2}, MaskConfig::from_pattern("4:2:4")}) {
       SCOPED_TRACE(::testing::Message() << torch::IntArrayRef(shape) << " " << pattern_name(config) << " seed "
                                         << ++seed);
       const torch::Tensor weight = random_tensor(shape, seed);
       const torch::Tensor mask = weight_norm_mask(weight, config);
       ASSERT_EQ(mask.sizes(), weight.sizes());
 
-      // Element by element into the matrix [O * kh * kw, I], without LibTorch's permutations.
+      // Element by element into one matrix [O, I] a tap, without LibTorch's permutations.
       const std::int64_t outs = shape[0], ins = shape[1], height = shape[2], width = shape[3];
-      std::vector<float> matrix, ours;
-      for (std::int64_t o = 0; o < outs; ++o) {
-        for (std::int64_t y = 0; y < height; ++y) {
-          for (std::int64_t x = 0; x < width; ++x) {
+      std::vector<float> matrices, ours;
+      for (std::int64_t y = 0; y < height; ++y) {
+        for (std::int64_t x = 0; x < width; ++x) {
+          for (std::int64_t o = 0; o < outs; ++o) {
             for (std::int64_t i = 0; i < ins; ++i) {
-              matrix.push_back(weight[o][i][y][x].item<float>());
+              matrices.push_back(weight[o][i][y][x].item<float>());
               ours.push_back(mask[o][i][y][x].item<float>());
             }
           }
         }
       }
-      EXPECT_EQ(ours, reference_mask(matrix, outs * height * width, ins, config));
+      EXPECT_EQ(ours, reference_mask(matrices, {outs, ins, height * width}, config));
     }
   }
 }
@@ -105,9 +105,9 @@ TEST(WeightNormMaskOfTensor, GivesTorchsMasksForPointwiseConvolutions) {
     if (entry.at("input") != "c4x8x1x1") {
       continue;
     }
-    const WeightNormConfig config{entry.at("sparsity_level").get<double>(),
-                                  entry.at("sparse_block_shape").get<std::array<std::int64_t, 2>>(),
-                                  entry.at("zeros_per_block").get<std::int64_t>(), 2};
+    const MaskConfig config{entry.at("sparsity_level").get<double>(),
+                            entry.at("sparse_block_shape").get<std::array<std::int64_t, 2>>(),
+                            entry.at("zeros_per_block").get<std::int64_t>(), 2};
     const torch::Tensor mask = weight_norm_mask(weight, config).reshape({-1});
     std::string bits;
     for (std::int64_t i = 0; i < mask.numel(); ++i) {
@@ -154,7 +154,7 @@ TEST(WeightNormSparsifier, TakesAllWeightsByDefaultAndNamesTheOneLeftDense) {
 
 TEST(WeightNormSparsifier, MasksTheOneChannelLayerUnderPatternsThatFit) {
   train::Model model(small_convnet(1));
-  for (const WeightNormConfig& config : {WeightNormConfig{0.5, {1, 1}, 1, 2}, WeightNormConfig{0.5, {1, 4}, 4, 2}}) {
+  for (const MaskConfig& config : {MaskConfig{0.5, {1, 1}, 1, 2}, MaskConfig{0.5, {1, 4}, 4, 2}}) {
     WeightNormSparsifier sparsifier(config);
     sparsifier.prepare(model);
     EXPECT_TRUE(sparsifier.dense_layers().empty());
@@ -191,9 +191,9 @@ TEST(WeightNormSparsifier, LaterEntriesWinAndUnsetFieldsComeFromTheDefaults) {
   sparsifier.prepare(model, {all_fc, fc2, conv2});
 
   ASSERT_EQ(names(sparsifier.groups()), (std::vector<std::string>{"fc1.weight", "fc2.weight"}));
-  EXPECT_EQ(sparsifier.groups()[0].config, (WeightNormConfig{0.25, {1, 4}, 2, 2}));
+  EXPECT_EQ(sparsifier.groups()[0].config, (MaskConfig{0.25, {1, 4}, 2, 2}));
   EXPECT_EQ(sparsifier.groups()[0].pattern, "2:4 in 0.25 of the blocks");
-  EXPECT_EQ(sparsifier.groups()[1].config, (WeightNormConfig{1.0, {1, 4}, 1, 2}));
+  EXPECT_EQ(sparsifier.groups()[1].config, (MaskConfig{1.0, {1, 4}, 1, 2}));
   EXPECT_EQ(sparsifier.groups()[1].pattern, "3:4");
   ASSERT_EQ(sparsifier.dense_layers().size(), 2U);
   EXPECT_EQ(sparsifier.dense_layers()[1].tensor_fqn, "conv2.weight");
@@ -402,12 +402,12 @@ TEST(WeightNormSparsifier, RefusesAStateThatIsNotItsOwnAndStaysAsItWas) {
   train::Model mlp(small_mlp(2));
   WeightNormSparsifier of_mlp(kTwoFour);
   of_mlp.prepare(mlp);
-  WeightNormSparsifier of_other_pattern(WeightNormConfig::from_pattern("1:4"));
+  WeightNormSparsifier of_other_pattern(MaskConfig::from_pattern("1:4"));
   of_other_pattern.prepare(model);
   auto level = nlohmann::json::parse(own);
   level["groups"][2]["sparsity_level"] = 1.5;
   auto version = nlohmann::json::parse(own);
-  version["version"] = 2;
+  version["version"] = 99;
   auto held = nlohmann::json::parse(own);
   held["held"] = "yes";
   auto decay = nlohmann::json::parse(own);

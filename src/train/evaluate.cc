@@ -6,29 +6,12 @@
 #include "pare/base/strings.h"
 
 namespace pare::train {
-namespace {
-
-// Evaluation mode until the end of a scope, however it ends.
-class EvaluationMode {
- public:
-  explicit EvaluationMode(Model& model) : model_(model), was_training_(model.is_training()) { model_.eval(); }
-  ~EvaluationMode() { model_.train(was_training_); }
-  EvaluationMode(const EvaluationMode&) = delete;
-  EvaluationMode& operator=(const EvaluationMode&) = delete;
-
- private:
-  Model& model_;
-  bool was_training_;
-};
-
-}  // namespace
-
 Evaluation evaluate(Model& model, const Dataset& dataset, const Normalization& normalization, std::int64_t batch) {
   if (batch < 1 || dataset.size() < 1) {
     throw Error(ErrorCategory::kInvalidArgument, str_cat("batches of ", batch, " from ", dataset.size(), " images"),
                 "evaluation", "both are at least 1");
   }
-  const EvaluationMode mode(model);
+  const Mode mode(model, /*training=*/false);
   const torch::NoGradGuard no_gradient;
   std::int64_t correct = 0;
   double loss = 0.0;

@@ -26,6 +26,8 @@ class FakeQuantizer : public torch::nn::Module {
   [[nodiscard]] virtual int axis() const = 0;  // -1: per tensor
 
   virtual void enable_observer(bool enabled) = 0;
+  // Off: forward() observes, but hands x through.
+  virtual void enable_fake_quant(bool enabled) = 0;
   // False until a range has been seen; converting then is an error.
   [[nodiscard]] virtual bool calibrated() const = 0;
 };

@@ -250,7 +250,27 @@ void Model::plan_steps() {
   steps_ = std::move(steps);
 }
 
-torch::Tensor Model::forward(const torch::Tensor& input) {
+torch::Tensor Model::forward(const torch::Tensor& input) { return execute(input, {}); }
+
+torch::Tensor Model::forward(const torch::Tensor& input, const std::vector<std::string>& nodes,
+                             std::vector<torch::Tensor>& outputs) {
+  Request request;
+  request.kept = &outputs;
+  for (const std::string& name : nodes) {
+    const graph::Node& node = graph_.node(name);
+    // Step i executes node i and makes value i + 1.
+    request.values.push_back(static_cast<std::size_t>(&node - graph_.nodes.data()) + 1);
+  }
+  return execute(input, request);
+}
+
+torch::Tensor Model::layer_input(const std::string& tensor_fqn, const torch::Tensor& input) {
+  Request request;
+  request.until = &weight(tensor_fqn);
+  return execute(input, request);
+}
+
+torch::Tensor Model::execute(const torch::Tensor& input, const Request& request) {
   const Shape& expected = graph_.values.at(graph_.input).shape;
   bool fits = input.defined() && input.scalar_type() == torch::kFloat32 &&
               input.dim() == static_cast<std::int64_t>(expected.size()) && input.size(0) > 0;
@@ -270,12 +290,19 @@ torch::Tensor Model::forward(const torch::Tensor& input) {
   for (std::size_t i = 0; i < steps_.size(); ++i) {
     const Step& step = steps_[i];
     const torch::Tensor other = step.op == Step::Op::kAdd ? values[step.other] : torch::Tensor();
-    torch::Tensor x = step.last_use ? std::move(values[step.input]) : values[step.input];
+    torch::Tensor x = step.last_use && request.values.empty() ? std::move(values[step.input]) : values[step.input];
     torch::Tensor y;
     switch (step.op) {
       case Step::Op::kConv:
         if (!step.edge_padding.empty()) {
           x = torch::constant_pad_nd(x, step.edge_padding, 0);
+        }
+        if (request.until != nullptr && step.weight.get() == request.until) {
+          // [batch, I * taps, pixels] -> [batch * pixels, taps * I]
+          const torch::Tensor columns = torch::im2col(x, step.kernel, step.dilations, step.padding, step.strides);
+          return columns.view({x.size(0), x.size(1), -1, columns.size(2)})
+              .permute({0, 3, 2, 1})
+              .reshape({x.size(0) * columns.size(2), -1});
         }
         y = torch::conv2d(x, step.weight->used(), step.bias, step.strides, step.padding, step.dilations);
         break;
@@ -284,7 +311,7 @@ torch::Tensor Model::forward(const torch::Tensor& input) {
                               step.momentum, step.eps, /*cudnn_enabled=*/true);
         break;
       case Step::Op::kRelu:
-        y = step.in_place ? torch::relu_(x) : torch::relu(x);
+        y = step.in_place && request.values.empty() ? torch::relu_(x) : torch::relu(x);
         break;
       case Step::Op::kAdd:
         y = x + other;
@@ -302,10 +329,19 @@ torch::Tensor Model::forward(const torch::Tensor& input) {
         y = x.flatten(1);
         break;
       case Step::Op::kGemm:
+        if (request.until != nullptr && step.weight.get() == request.until) {
+          return x;
+        }
         y = torch::linear(x, step.weight->used(), step.bias);
         break;
     }
     values[i + 1] = step.quantizer == nullptr ? y : step.quantizer->forward(y);
+  }
+  if (request.kept != nullptr) {
+    request.kept->clear();
+    for (const std::size_t value : request.values) {
+      request.kept->push_back(values[value]);
+    }
   }
   return values[output_];
 }

@@ -41,6 +41,14 @@ class Model : public torch::nn::Module {
   // through their quantizers where QAT has placed them. In training mode BatchNormalization uses the batch's statistics
   // and moves the running ones by 0.1. Throws kInvalidArgument for another shape, type or an empty batch.
   torch::Tensor forward(const torch::Tensor& input);
+  // The same, and what the named nodes put out, in their order. Throws kNotFound with the nearest names.
+  torch::Tensor forward(const torch::Tensor& input, const std::vector<std::string>& nodes,
+                        std::vector<torch::Tensor>& outputs);
+
+  // The matrix [rows, k] that the layer with this weight multiplies for `input` (as forward takes it), in group order:
+  // of a Gemm its input; of a Conv one row an output pixel, k = kh * kw * I, input channels innermost (im2col). Runs
+  // the layers before it, in the model's mode. Throws kNotFound with the nearest names, and what forward does.
+  [[nodiscard]] torch::Tensor layer_input(const std::string& tensor_fqn, const torch::Tensor& input);
 
   // Structure and names. Its initializers are those that the model was built from: see to_graph() for current values.
   [[nodiscard]] const graph::Graph& graph() const { return graph_; }
@@ -94,6 +102,13 @@ class Model : public torch::nn::Module {
   // module).
   void register_layer(const std::string& name);
   void plan_steps();
+  // What execute() does beyond returning the output.
+  struct Request {
+    const WeightPipeline* until = nullptr;  // return the input of the layer with this weight
+    std::vector<std::size_t> values;        // numbers of values to keep in `kept`
+    std::vector<torch::Tensor>* kept = nullptr;
+  };
+  torch::Tensor execute(const torch::Tensor& input, const Request& request);
   [[nodiscard]] const Layer* find_layer(const std::string& node) const;
   [[nodiscard]] std::vector<std::string> weight_names() const;
 
@@ -105,6 +120,19 @@ class Model : public torch::nn::Module {
   std::map<std::string, std::shared_ptr<FakeQuantizer>> activation_quantizers_;
   std::vector<Step> steps_;
   std::size_t output_ = 0;  // number of the graph's output among the values that steps make
+};
+
+// Training or evaluation mode until the end of a scope, however it ends.
+class Mode {
+ public:
+  Mode(Model& model, bool training) : model_(model), was_training_(model.is_training()) { model_.train(training); }
+  ~Mode() { model_.train(was_training_); }
+  Mode(const Mode&) = delete;
+  Mode& operator=(const Mode&) = delete;
+
+ private:
+  Model& model_;
+  bool was_training_;
 };
 
 }  // namespace pare::train

@@ -505,6 +505,31 @@ TEST(Model, SumsAndAveragesEqualThoseWrittenByHand) {
   EXPECT_TRUE(torch::allclose(ours, parameter(model, "conv1.weight").grad(), 1e-4, 1e-5));
 }
 
+TEST(Model, LayerInputIsTheMatrixThatTheWeightMultiplies) {
+  Model model(graph::builtin("convnet", 3, 1, 8, 8, 4));
+  model.eval();
+  const torch::NoGradGuard no_grad;
+  const torch::Tensor images = torch::randn({3, 1, 8, 8});
+  for (const char* fqn : {"conv1.weight", "conv2.weight"}) {
+    const torch::Tensor rows = model.layer_input(fqn, images);
+    const torch::Tensor weight = model.weight(fqn).dense();
+    const torch::Tensor matrix = weight.permute({0, 2, 3, 1}).flatten(1);  // [O, kh * kw * I]
+    ASSERT_EQ(rows.size(1), matrix.size(1)) << fqn;
+    const std::int64_t side = std::string(fqn) == "conv1.weight" ? 8 : 4;
+    const torch::Tensor product = rows.mm(matrix.t()).view({3, side, side, weight.size(0)}).permute({0, 3, 1, 2});
+    torch::Tensor x = images;
+    if (side == 4) {
+      // Whatever comes before conv2: the taps at the centre are its input.
+      x = rows.view({3, side, side, 9, weight.size(1)}).select(3, 4).permute({0, 3, 1, 2});
+    }
+    EXPECT_TRUE(torch::allclose(product, torch::conv2d(x, weight, {}, 1, 1), 1e-4, 1e-5)) << fqn;
+  }
+  const torch::Tensor rows = model.layer_input("fc2.weight", images);
+  EXPECT_TRUE(torch::allclose(torch::linear(rows, model.weight("fc2.weight").dense(), model.bias("fc2")),
+                              model.forward(images), 1e-5, 1e-6));
+  EXPECT_THROW(static_cast<void>(model.layer_input("fc9.weight", images)), Error);
+}
+
 TEST(Model, BuiltinsTrainToLowerLoss) {
   for (const char* name : {"mlp", "convnet", "small_cnn", "resnet18"}) {
     Model model(graph::builtin(name, 0, 1, 8, 8, 4));

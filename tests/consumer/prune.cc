@@ -6,7 +6,7 @@
 
 int main() {
   pare::train::Model model(pare::graph::builtin("mlp"));
-  pare::sparsity::WeightNormSparsifier sparsifier(pare::sparsity::WeightNormConfig::from_pattern("2:4"));
+  pare::sparsity::WeightNormSparsifier sparsifier(pare::sparsity::MaskConfig::from_pattern("2:4"));
   sparsifier.prepare(model);
   sparsifier.step();
   const double kept = model.weight("fc1.weight").mask().mean().item<double>();

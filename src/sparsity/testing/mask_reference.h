@@ -11,28 +11,38 @@
 #include <vector>
 
 #include "pare/base/rng.h"
-#include "pare/sparsity/weight_norm_mask.h"
+#include "pare/sparsity/mask.h"
 
 namespace pare::sparsity::testing {
 
-inline std::vector<float> reference_mask(const std::vector<float>& weight, std::int64_t rows, std::int64_t cols,
-                                         const WeightNormConfig& config) {
+inline std::vector<float> reference_mask(const std::vector<float>& weight, const MaskShape& shape,
+                                         const MaskConfig& config) {
+  const std::int64_t cols = shape.cols;
   const auto [block_rows, block_cols] = config.sparse_block_shape;
+  const auto power = [&](std::int64_t r, std::int64_t c) {
+    const float w = weight[static_cast<std::size_t>(r * cols + c)];
+    return config.norm == 1 ? std::abs(w) : w * w;
+  };
+  struct Corner {
+    std::int64_t top, left, bottom;  // bottom: of the matrix, exclusive
+  };
   std::vector<std::pair<float, std::int64_t>> order;  // (mean, -number): sorted, the first go
-  std::vector<std::pair<std::int64_t, std::int64_t>> corner;
-  for (std::int64_t top = 0; top < rows; top += block_rows) {
-    for (std::int64_t left = 0; left < cols; left += block_cols) {
-      float sum = 0.0F;
-      int held = 0;
-      for (std::int64_t r = top; r < std::min(top + block_rows, rows); ++r) {
-        for (std::int64_t c = left; c < std::min(left + block_cols, cols); ++c) {
-          const float w = weight[static_cast<std::size_t>(r * cols + c)];
-          sum += config.norm == 1 ? std::abs(w) : w * w;
-          ++held;
+  std::vector<Corner> corner;
+  for (std::int64_t matrix = 0; matrix < shape.matrices; ++matrix) {
+    const std::int64_t bottom = (matrix + 1) * shape.rows;
+    for (std::int64_t top = matrix * shape.rows; top < bottom; top += block_rows) {
+      for (std::int64_t left = 0; left < cols; left += block_cols) {
+        float sum = 0.0F;
+        int held = 0;
+        for (std::int64_t r = top; r < std::min(top + block_rows, bottom); ++r) {
+          for (std::int64_t c = left; c < std::min(left + block_cols, cols); ++c) {
+            sum += power(r, c);
+            ++held;
+          }
         }
+        order.emplace_back(sum / static_cast<float>(held), -static_cast<std::int64_t>(corner.size()));
+        corner.push_back({top, left, bottom});
       }
-      order.emplace_back(sum / static_cast<float>(held), -static_cast<std::int64_t>(corner.size()));
-      corner.emplace_back(top, left);
     }
   }
   std::sort(order.begin(), order.end());
@@ -47,12 +57,30 @@ inline std::vector<float> reference_mask(const std::vector<float>& weight, std::
 
   std::vector<float> mask(weight.size(), 1.0F);
   for (std::size_t k = 0; k < static_cast<std::size_t>(count); ++k) {
-    const auto [top, left] = corner[static_cast<std::size_t>(-order[k].second)];
+    const auto [top, left, bottom] = corner[static_cast<std::size_t>(-order[k].second)];
+    if (config.whole_columns) {
+      std::vector<std::pair<float, std::int64_t>> columns;  // (sum, -column), padding first
+      for (std::int64_t c = 0; c < block_cols; ++c) {
+        float sum = left + c < cols ? 0.0F : -1.0F;
+        for (std::int64_t r = top; left + c < cols && r < std::min(top + block_rows, bottom); ++r) {
+          sum += power(r, left + c);
+        }
+        columns.emplace_back(sum, -c);
+      }
+      std::sort(columns.begin(), columns.end());
+      for (std::int64_t z = 0; z < config.zeros_per_block / block_rows; ++z) {
+        const std::int64_t c = left - columns[static_cast<std::size_t>(z)].second;
+        for (std::int64_t r = top; c < cols && r < std::min(top + block_rows, bottom); ++r) {
+          mask[static_cast<std::size_t>(r * cols + c)] = 0.0F;
+        }
+      }
+      continue;
+    }
     // (magnitude, -position, index or -1 for padding); -1 as magnitude makes padding the first to go.
     std::vector<std::tuple<float, std::int64_t, std::int64_t>> elements;
     for (std::int64_t r = 0; r < block_rows; ++r) {
       for (std::int64_t c = 0; c < block_cols; ++c) {
-        const bool inside = top + r < rows && left + c < cols;
+        const bool inside = top + r < bottom && left + c < cols;
         const std::int64_t index = inside ? (top + r) * cols + left + c : -1;
         const float magnitude = inside ? std::abs(weight[static_cast<std::size_t>(index)]) : -1.0F;
         elements.emplace_back(magnitude, -(r * block_cols + c), index);

@@ -97,6 +97,7 @@ class GridQuantizer : public FakeQuantizer {
   [[nodiscard]] format::QuantRange range() const override { return format::kInt8WeightRange; }
   [[nodiscard]] int axis() const override { return -1; }
   void enable_observer(bool) override {}
+  void enable_fake_quant(bool) override {}
   [[nodiscard]] bool calibrated() const override { return true; }
   [[nodiscard]] std::int64_t calls() const { return calls_.item<std::int64_t>(); }
 

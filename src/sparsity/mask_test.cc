@@ -1,4 +1,4 @@
-#include "pare/sparsity/weight_norm_mask.h"
+#include "pare/sparsity/mask.h"
 
 #include <gtest/gtest.h>
 
@@ -21,11 +21,15 @@ using Json = nlohmann::json;
 using testing::random_weights;
 using testing::reference_mask;
 
-std::vector<float> mask_of(const std::vector<float>& weight, std::int64_t rows, std::int64_t cols,
-                           const WeightNormConfig& config) {
+std::vector<float> mask_of(const std::vector<float>& weight, const MaskShape& shape, const MaskConfig& config) {
   std::vector<float> mask(weight.size(), -1.0F);
-  weight_norm_mask(weight.data(), rows, cols, config, mask.data());
+  weight_norm_mask(weight.data(), shape, config, mask.data());
   return mask;
+}
+
+std::vector<float> mask_of(const std::vector<float>& weight, std::int64_t rows, std::int64_t cols,
+                           const MaskConfig& config) {
+  return mask_of(weight, MaskShape{rows, cols}, config);
 }
 
 std::string bits(const std::vector<float>& mask) {
@@ -42,8 +46,8 @@ Json load_golden(const std::string& name) {
   return Json::parse(file);
 }
 
-WeightNormConfig config_of(const Json& golden) {
-  WeightNormConfig config;
+MaskConfig config_of(const Json& golden) {
+  MaskConfig config;
   config.sparsity_level = golden.at("sparsity_level").get<double>();
   config.sparse_block_shape = golden.at("sparse_block_shape").get<std::array<std::int64_t, 2>>();
   config.zeros_per_block = golden.at("zeros_per_block").get<std::int64_t>();
@@ -86,7 +90,7 @@ struct ReplayCounts {
 
 void replay(const Json& golden, const Json& input, const std::vector<std::int64_t>& shape, ReplayCounts& counts) {
   const std::string setting = golden.at("setting");
-  const WeightNormConfig config = config_of(golden);
+  const MaskConfig config = config_of(golden);
   const std::vector<float> weight = weights_of(input);
   const std::int64_t rows = shape[0];
   const std::int64_t cols = shape[1];
@@ -173,9 +177,9 @@ TEST(WeightNormMask, EqualsTheReferenceForAllShapesAndConfigurations) {
             SCOPED_TRACE(::testing::Message()
                          << rows << "x" << cols << " block " << block[0] << "x" << block[1] << " level " << level
                          << " zeros " << zeros << " norm " << norm << " seed " << seed);
-            const WeightNormConfig config{level, block, zeros, norm};
+            const MaskConfig config{level, block, zeros, norm};
             const std::vector<float> weight = random_weights(static_cast<std::size_t>(rows * cols), seed, ties);
-            ASSERT_EQ(bits(mask_of(weight, rows, cols, config)), bits(reference_mask(weight, rows, cols, config)));
+            ASSERT_EQ(bits(mask_of(weight, rows, cols, config)), bits(reference_mask(weight, {rows, cols}, config)));
           }
         }
       }
@@ -183,53 +187,90 @@ TEST(WeightNormMask, EqualsTheReferenceForAllShapesAndConfigurations) {
   }
 }
 
+TEST(WeightNormMask, OfVNMEqualsTheReferenceForAllShapes) {
+  std::uint64_t seed = 9000;
+  for (const MaskShape& shape : {MaskShape{64, 16, 1}, MaskShape{130, 12, 1}, MaskShape{10, 256, 1}, MaskShape{5, 7, 9},
+                                 MaskShape{33, 8, 4}, MaskShape{1, 3, 2}}) {
+    for (const char* pattern : {"64:2:4", "16:1:4", "32:2:8", "4:1:8", "2:3:5", "1:2:4"}) {
+      for (const double level : {0.3, 0.5, 1.0}) {
+        const bool ties = ++seed % 2 == 0;
+        MaskConfig config = MaskConfig::from_pattern(pattern);
+        config.sparsity_level = level;
+        config.norm = ties ? 1 : 2;
+        SCOPED_TRACE(::testing::Message() << shape.matrices << " of " << shape.rows << "x" << shape.cols << " "
+                                          << pattern_name(config) << " seed " << seed);
+        const std::vector<float> weight =
+            random_weights(static_cast<std::size_t>(shape.matrices * shape.rows * shape.cols), seed, ties);
+        ASSERT_EQ(bits(mask_of(weight, shape, config)), bits(reference_mask(weight, shape, config)));
+      }
+    }
+  }
+}
+
+// What a kernel relies on: the rows of a block keep the same n of every m, and blocks do not reach into the next tap.
+TEST(WeightNormMask, OfVNMIsShared) {
+  const MaskShape shape{6, 8, 2};
+  const std::vector<float> mask = mask_of(random_weights(96, 5, false), shape, MaskConfig::from_pattern("4:2:4"));
+  for (std::size_t row = 0; row < 12; ++row) {
+    const std::size_t in_tap = row % 6;
+    const std::size_t first = row - in_tap + in_tap / 4 * 4;
+    for (std::size_t col = 0; col < 8; ++col) {
+      EXPECT_EQ(mask[row * 8 + col], mask[first * 8 + col]) << row << " " << col;
+    }
+    EXPECT_EQ(std::accumulate(mask.begin() + static_cast<std::ptrdiff_t>(row * 8),
+                              mask.begin() + static_cast<std::ptrdiff_t>(row * 8 + 4), 0.0F),
+              2.0F);
+  }
+}
+
 TEST(WeightNormMask, KeepsTheFirstAmongEquals) {
   const std::vector<float> same = {1, -1, 1, -1};
   for (const auto& [pattern, expected] : {std::pair{"3:4", "1110"}, {"2:4", "1100"}, {"1:4", "1000"}}) {
-    EXPECT_EQ(bits(mask_of(same, 1, 4, WeightNormConfig::from_pattern(pattern))), expected) << pattern;
+    EXPECT_EQ(bits(mask_of(same, 1, 4, MaskConfig::from_pattern(pattern))), expected) << pattern;
   }
   EXPECT_EQ(bits(mask_of(same, 2, 2, {0.5, {1, 1}, 1, 2})), "1100");
   EXPECT_EQ(bits(mask_of(same, 2, 2, {0.5, {1, 2}, 2, 1})), "1100");
 }
 
 TEST(WeightNormMask, CountsPaddingAsTheFirstZerosOfATail) {
-  const auto two_four = WeightNormConfig::from_pattern("2:4");
+  const auto two_four = MaskConfig::from_pattern("2:4");
   EXPECT_EQ(bits(mask_of({1, 2, 3, 4, 5, 6}, 1, 6, two_four)), "001111");
   EXPECT_EQ(bits(mask_of({1, 2, 3, 4, 7, 6, 5}, 1, 7, two_four)), "0011110");
   EXPECT_EQ(bits(mask_of({9}, 1, 1, two_four)), "1");
 }
 
 TEST(WeightNormMask, RanksTinyAndHugeWeightsWhoseSquaresAreOutOfRange) {
-  EXPECT_EQ(bits(mask_of({1e-30F, 3e-30F, 2e-30F, 1e-31F}, 1, 4, WeightNormConfig::from_pattern("2:4"))), "0110");
+  EXPECT_EQ(bits(mask_of({1e-30F, 3e-30F, 2e-30F, 1e-31F}, 1, 4, MaskConfig::from_pattern("2:4"))), "0110");
   EXPECT_EQ(bits(mask_of({3e30F, 1e30F, 4e30F, 2e30F}, 1, 4, {0.5, {1, 1}, 1, 2})), "1010");
 }
 
 TEST(WeightNormMask, RanksNanAboveEveryNumberAndStaysInBounds) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
-  EXPECT_EQ(bits(mask_of({nan, 1e38F, -nan, 2}, 1, 4, WeightNormConfig::from_pattern("2:4"))), "1010");
+  EXPECT_EQ(bits(mask_of({nan, 1e38F, -nan, 2}, 1, 4, MaskConfig::from_pattern("2:4"))), "1010");
   EXPECT_EQ(bits(mask_of({nan, 1, 2, 3}, 2, 2, {0.5, {1, 2}, 2, 2})), "1100");
 }
 
 TEST(WeightNormMask, LeavesEmptyMatricesAlone) {
-  weight_norm_mask(nullptr, 0, 4, WeightNormConfig::from_pattern("2:4"), nullptr);
-  weight_norm_mask(nullptr, 4, 0, {0.5, {1, 1}, 1, 2}, nullptr);
+  weight_norm_mask(nullptr, {0, 4}, MaskConfig::from_pattern("2:4"), nullptr);
+  weight_norm_mask(nullptr, {4, 0}, {0.5, {1, 1}, 1, 2}, nullptr);
 }
 
 TEST(WeightNormMask, TwoFourOfALargeMatrixEqualsTheReference) {
   const std::int64_t rows = 64;
   const std::int64_t cols = 3135;
-  const auto config = WeightNormConfig::from_pattern("2:4");
+  const auto config = MaskConfig::from_pattern("2:4");
   const std::vector<float> weight = random_weights(static_cast<std::size_t>(rows * cols), 7, false);
-  EXPECT_EQ(mask_of(weight, rows, cols, config), reference_mask(weight, rows, cols, config));
+  EXPECT_EQ(mask_of(weight, rows, cols, config), reference_mask(weight, {rows, cols}, config));
 }
 
-TEST(WeightNormConfig, ReadsPatterns) {
-  EXPECT_EQ(WeightNormConfig::from_pattern("2:4"), (WeightNormConfig{1.0, {1, 4}, 2, 2}));
-  EXPECT_EQ(WeightNormConfig::from_pattern("1:16"), (WeightNormConfig{1.0, {1, 16}, 15, 2}));
-  for (const char* wrong : {"", ":", "2", "2:", ":4", "4:4", "5:4", "0:4", "-1:4", "2:4:8", "2 :4", "two:four", "+2:4",
-                            "2:99999999999999999999"}) {
+TEST(MaskConfig, ReadsPatterns) {
+  EXPECT_EQ(MaskConfig::from_pattern("2:4"), (MaskConfig{1.0, {1, 4}, 2, 2}));
+  EXPECT_EQ(MaskConfig::from_pattern("1:16"), (MaskConfig{1.0, {1, 16}, 15, 2}));
+  EXPECT_EQ(MaskConfig::from_pattern("64:2:4"), (MaskConfig{1.0, {64, 4}, 128, 2, true}));
+  for (const char* wrong : {"", ":", "2", "2:", ":4", "4:4", "5:4", "0:4", "-1:4", "2:4:8:16", "0:2:4", "64:4:4",
+                            "2 :4", "two:four", "+2:4", "2:99999999999999999999"}) {
     try {
-      static_cast<void>(WeightNormConfig::from_pattern(wrong));
+      static_cast<void>(MaskConfig::from_pattern(wrong));
       FAIL() << "'" << wrong << "' was accepted";
     } catch (const Error& error) {
       EXPECT_EQ(error.category(), ErrorCategory::kInvalidArgument) << wrong;
@@ -237,13 +278,14 @@ TEST(WeightNormConfig, ReadsPatterns) {
   }
 }
 
-TEST(WeightNormConfig, RefusesWhatCannotBe) {
+TEST(MaskConfig, RefusesWhatCannotBe) {
   const double nan = std::numeric_limits<double>::quiet_NaN();
-  const std::vector<WeightNormConfig> wrong = {
-      {1.7, {1, 4}, 2, 2},  {-0.1, {1, 4}, 2, 2}, {nan, {1, 4}, 2, 2},
-      {0.5, {0, 4}, 0, 2},  {0.5, {1, -4}, 2, 2}, {0.5, {1, 4}, 5, 2},
-      {0.5, {1, 4}, -1, 2}, {0.5, {1, 4}, 2, 3},  {0.5, {std::int64_t{1} << 40, 4}, 2, 2}};
-  for (const WeightNormConfig& config : wrong) {
+  const std::vector<MaskConfig> wrong = {
+      {1.7, {1, 4}, 2, 2},         {-0.1, {1, 4}, 2, 2}, {nan, {1, 4}, 2, 2},
+      {0.5, {0, 4}, 0, 2},         {0.5, {1, -4}, 2, 2}, {0.5, {1, 4}, 5, 2},
+      {0.5, {1, 4}, -1, 2},        {0.5, {1, 4}, 2, 3},  {0.5, {std::int64_t{1} << 40, 4}, 2, 2},
+      {1.0, {64, 4}, 100, 2, true}};
+  for (const MaskConfig& config : wrong) {
     try {
       config.validate("fc1.weight");
       FAIL() << "level " << config.sparsity_level << " zeros " << config.zeros_per_block << " was accepted";
@@ -253,11 +295,23 @@ TEST(WeightNormConfig, RefusesWhatCannotBe) {
     }
   }
   for (const double level : {0.0, 0.5, 1.0}) {
-    EXPECT_NO_THROW((WeightNormConfig{level, {8, 1}, 8, 1}.validate()));
+    EXPECT_NO_THROW((MaskConfig{level, {8, 1}, 8, 1}.validate()));
   }
 }
 
-TEST(WeightNormConfig, NamesItsPattern) {
+TEST(MaskConfig, SaysWhichPackedFormItsMasksHave) {
+  EXPECT_EQ(MaskConfig::from_pattern("2:4").vnm(), (format::VnmPattern{1, 2, 4}));
+  EXPECT_EQ(MaskConfig::from_pattern("32:1:8").vnm(), (format::VnmPattern{32, 1, 8}));
+  for (const MaskConfig& config :
+       {MaskConfig{0.5, {1, 4}, 2, 2}, MaskConfig{1.0, {1, 4}, 4, 2}, MaskConfig{1.0, {2, 4}, 4, 2},
+        MaskConfig{1.0, {1, 4}, 0, 2}, MaskConfig{0.9, {64, 4}, 128, 2, true}}) {
+    EXPECT_EQ(config.vnm(), std::nullopt) << pattern_name(config);
+  }
+}
+
+TEST(MaskConfig, NamesItsPattern) {
+  EXPECT_EQ(pattern_name(MaskConfig::from_pattern("64:2:4")), "64:2:4");
+  EXPECT_EQ(pattern_name({0.5, {64, 4}, 128, 2, true}), "64:2:4 in 0.5 of the blocks");
   EXPECT_EQ(pattern_name({1.0, {1, 4}, 2, 2}), "2:4");
   EXPECT_EQ(pattern_name({0.5, {1, 4}, 2, 2}), "2:4 in 0.5 of the blocks");
   EXPECT_EQ(pattern_name({0.5, {1, 4}, 4, 2}), "block 1x4");

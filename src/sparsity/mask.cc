@@ -1,14 +1,14 @@
-#include "pare/sparsity/weight_norm_mask.h"
+#include "pare/sparsity/mask.h"
 
 #include <algorithm>
 #include <bit>
-#include <charconv>
 #include <cmath>
 #include <cstddef>
 #include <vector>
 
 #include "pare/base/error.h"
 #include "pare/base/strings.h"
+#include "pare/format/vnm.h"
 
 namespace pare::sparsity {
 namespace {
@@ -26,18 +26,23 @@ struct Block {
   std::int64_t cols = 0;
 };
 
+// Matrices one below the other; `rows` counts those of all.
 struct BlockGrid {
+  std::int64_t matrix_rows;
   std::int64_t rows;
   std::int64_t cols;
   std::int64_t block_rows;
   std::int64_t block_cols;
 
-  std::int64_t grid_rows() const { return (rows + block_rows - 1) / block_rows; }
+  std::int64_t grid_rows_per_matrix() const { return (matrix_rows + block_rows - 1) / block_rows; }
+  std::int64_t grid_rows() const { return rows / matrix_rows * grid_rows_per_matrix(); }
   std::int64_t grid_cols() const { return (cols + block_cols - 1) / block_cols; }
   std::int64_t blocks() const { return grid_rows() * grid_cols(); }
   Block at(std::int64_t grid_row, std::int64_t grid_col) const {
-    Block block{grid_row * block_rows, grid_col * block_cols, 0, 0};
-    block.rows = std::min(block_rows, rows - block.row);
+    const std::int64_t matrix = grid_row / grid_rows_per_matrix();
+    const std::int64_t row_in_matrix = grid_row % grid_rows_per_matrix() * block_rows;
+    Block block{matrix * matrix_rows + row_in_matrix, grid_col * block_cols, 0, 0};
+    block.rows = std::min(block_rows, matrix_rows - row_in_matrix);
     block.cols = std::min(block_cols, cols - block.col);
     return block;
   }
@@ -51,13 +56,15 @@ std::int64_t sparsified_blocks(double level, std::int64_t blocks) {
   return std::clamp<std::int64_t>(count, 0, blocks - 1);
 }
 
+float power(float value, int norm) { return norm == 1 ? std::fabs(value) : value * value; }
+
 // Float32 sums in row-major order: torch's own, so that close calls fall on the same side.
 float mean_norm(const float* weight, std::int64_t stride, const Block& block, int norm) {
   float sum = 0.0F;
   for (std::int64_t r = 0; r < block.rows; ++r) {
     const float* row = weight + (block.row + r) * stride + block.col;
     for (std::int64_t c = 0; c < block.cols; ++c) {
-      sum += norm == 1 ? std::fabs(row[c]) : row[c] * row[c];
+      sum += power(row[c], norm);
     }
   }
   return sum / static_cast<float>(block.rows * block.cols);
@@ -87,7 +94,7 @@ std::vector<std::uint8_t> select_least(const std::vector<std::int32_t>& keys, st
   return selected;
 }
 
-std::vector<std::uint8_t> select_blocks(const float* weight, const BlockGrid& grid, const WeightNormConfig& config,
+std::vector<std::uint8_t> select_blocks(const float* weight, const BlockGrid& grid, const MaskConfig& config,
                                         std::int64_t count) {
   std::vector<std::int32_t> keys(static_cast<std::size_t>(grid.blocks()));
   if (config.elems_per_block() == 1) {
@@ -179,6 +186,50 @@ class BlockMasker {
   std::vector<std::int32_t> keys_;
 };
 
+// Masks whole columns: in each block the `columns` whose sum of |w|^norm is least go.
+class ColumnMasker {
+ public:
+  ColumnMasker(const float* weight, const BlockGrid& grid, const MaskConfig& config, float* mask)
+      : weight_(weight),
+        grid_(grid),
+        columns_(config.zeros_per_block / config.sparse_block_shape[0]),
+        norm_(config.norm),
+        mask_(mask) {}
+
+  void apply(const Block& block) {
+    const std::int64_t columns = columns_ - (grid_.block_cols - block.cols);
+    if (columns <= 0) {
+      return;
+    }
+    const std::int64_t first = block.row * grid_.cols + block.col;
+    sums_.assign(static_cast<std::size_t>(block.cols), 0.0F);
+    for (std::int64_t r = 0; r < block.rows; ++r) {
+      const float* const row = weight_ + first + r * grid_.cols;
+      for (std::int64_t c = 0; c < block.cols; ++c) {
+        sums_[static_cast<std::size_t>(c)] += power(row[c], norm_);
+      }
+    }
+    keys_.resize(sums_.size());
+    std::transform(sums_.begin(), sums_.end(), keys_.begin(), magnitude_key);
+    const std::vector<std::uint8_t> goes = select_least(keys_, columns);
+    for (std::int64_t r = 0; r < block.rows; ++r) {
+      float* const row = mask_ + first + r * grid_.cols;
+      for (std::int64_t c = 0; c < block.cols; ++c) {
+        row[c] = goes[static_cast<std::size_t>(c)] != 0 ? 0.0F : row[c];
+      }
+    }
+  }
+
+ private:
+  const float* weight_;
+  BlockGrid grid_;
+  std::int64_t columns_;
+  int norm_;
+  float* mask_;
+  std::vector<float> sums_;
+  std::vector<std::int32_t> keys_;
+};
+
 // The common case, every group of kElems along every row: no selection, no indirect calls.
 template <int kElems>
 void mask_rows(const float* weight, const BlockGrid& grid, std::int64_t zeros, float* mask) {
@@ -198,32 +249,36 @@ void mask_rows(const float* weight, const BlockGrid& grid, std::int64_t zeros, f
   }
 }
 
-std::int64_t parse_positive(std::string_view text) {
-  std::int64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return error == std::errc() && end == text.data() + text.size() && value > 0 ? value : -1;
-}
-
 }  // namespace
 
-WeightNormConfig WeightNormConfig::from_pattern(const std::string& pattern) {
-  const std::size_t colon = pattern.find(':');
-  const std::string_view text = pattern;
-  const std::int64_t kept = colon == std::string::npos ? -1 : parse_positive(text.substr(0, colon));
-  const std::int64_t group = colon == std::string::npos ? -1 : parse_positive(text.substr(colon + 1));
-  if (kept < 1 || group <= kept || group > kMaxBlockExtent) {
-    throw Error(ErrorCategory::kInvalidArgument, str_cat("'", pattern, "' is not a pattern N:M with 0 < N < M"),
-                "pattern",
-                "write \"2:4\" for two weights kept of every four, or give sparse_block_shape and zeros_per_block");
+MaskConfig MaskConfig::from_pattern(const std::string& pattern) {
+  const bool shared = std::count(pattern.begin(), pattern.end(), ':') == 2;
+  const std::optional<format::VnmPattern> parsed = format::parse_vnm(shared ? pattern : str_cat("1:", pattern));
+  if (!parsed || parsed->n == parsed->m) {
+    throw Error(
+        ErrorCategory::kInvalidArgument, str_cat("'", pattern, "' is not a pattern N:M or V:N:M with 0 < N < M <= 16"),
+        "pattern",
+        "write \"2:4\" for two weights kept of every four, \"64:2:4\" for 64 outputs that share such a mask, or "
+        "give sparse_block_shape and zeros_per_block");
   }
-  WeightNormConfig config;
+  MaskConfig config;
   config.sparsity_level = 1.0;
-  config.sparse_block_shape = {1, group};
-  config.zeros_per_block = group - kept;
+  config.sparse_block_shape = {parsed->v, parsed->m};
+  config.zeros_per_block = parsed->v * (parsed->m - parsed->n);
+  config.whole_columns = shared;
   return config;
 }
 
-void WeightNormConfig::validate(const std::string& where) const {
+std::optional<format::VnmPattern> MaskConfig::vnm() const {
+  const auto [rows, columns] = sparse_block_shape;
+  const bool one_mask = rows == 1 || whole_columns;
+  if (sparsity_level < 1.0 || !one_mask || zeros_per_block == 0 || zeros_per_block == elems_per_block()) {
+    return std::nullopt;
+  }
+  return format::VnmPattern{rows, columns - zeros_per_block / rows, columns};
+}
+
+void MaskConfig::validate(const std::string& where) const {
   const auto fail = [&where](const std::string& problem, const std::string& remedy) {
     throw Error(ErrorCategory::kInvalidArgument, problem, where, remedy);
   };
@@ -242,12 +297,16 @@ void WeightNormConfig::validate(const std::string& where) const {
                  sparse_block_shape[1]),
          str_cat("it must lie in [0, ", elems_per_block(), "]"));
   }
+  if (whole_columns && zeros_per_block % sparse_block_shape[0] != 0) {
+    fail(str_cat("zeros_per_block ", zeros_per_block, " is no whole number of columns of ", sparse_block_shape[0]),
+         "whole columns of a block go together: give a multiple of its rows");
+  }
   if (norm != 1 && norm != 2) {
     fail(str_cat("norm ", norm, " is not known"), "use 1 (sum of magnitudes) or 2 (sum of squares)");
   }
 }
 
-std::string pattern_name(const WeightNormConfig& config) {
+std::string pattern_name(const MaskConfig& config) {
   const std::int64_t elems = config.elems_per_block();
   const std::string shape = str_cat(config.sparse_block_shape[0], "x", config.sparse_block_shape[1]);
   if (elems == 1) {
@@ -257,24 +316,26 @@ std::string pattern_name(const WeightNormConfig& config) {
     return str_cat("block ", shape);
   }
   const std::int64_t kept = elems - config.zeros_per_block;
-  const std::string name =
-      config.sparse_block_shape[0] == 1 ? str_cat(kept, ":", elems) : str_cat("block ", shape, " keeping ", kept);
+  const auto [rows, columns] = config.sparse_block_shape;
+  const std::string name = config.whole_columns ? str_cat(rows, ":", kept / rows, ":", columns)
+                           : rows == 1          ? str_cat(kept, ":", elems)
+                                                : str_cat("block ", shape, " keeping ", kept);
   return config.sparsity_level >= 1.0 ? name : str_cat(name, " in ", config.sparsity_level, " of the blocks");
 }
 
-void weight_norm_mask(const float* weight, std::int64_t rows, std::int64_t cols, const WeightNormConfig& config,
-                      float* mask) {
-  if (rows == 0 || cols == 0) {
+void weight_norm_mask(const float* weight, const MaskShape& shape, const MaskConfig& config, float* mask) {
+  const std::int64_t rows = shape.rows * shape.matrices;
+  if (rows == 0 || shape.cols == 0) {
     return;
   }
-  const BlockGrid grid{rows, cols, config.sparse_block_shape[0], config.sparse_block_shape[1]};
+  const BlockGrid grid{shape.rows, rows, shape.cols, config.sparse_block_shape[0], config.sparse_block_shape[1]};
   const std::int64_t count = sparsified_blocks(config.sparsity_level, grid.blocks());
   const bool whole_blocks = config.zeros_per_block == config.elems_per_block();
   if (count == 0 || config.zeros_per_block == 0) {
-    std::fill_n(mask, rows * cols, 1.0F);
+    std::fill_n(mask, rows * shape.cols, 1.0F);
     return;
   }
-  if (count == grid.blocks() && grid.block_rows == 1 && !whole_blocks) {
+  if (count == grid.blocks() && grid.block_rows == 1 && !whole_blocks && !config.whole_columns) {
     switch (grid.block_cols) {
       case 2:
         return mask_rows<2>(weight, grid, config.zeros_per_block, mask);
@@ -286,21 +347,24 @@ void weight_norm_mask(const float* weight, std::int64_t rows, std::int64_t cols,
         break;
     }
   }
-  std::fill_n(mask, rows * cols, 1.0F);
+  std::fill_n(mask, rows * shape.cols, 1.0F);
   std::vector<std::uint8_t> selected(static_cast<std::size_t>(grid.blocks()), 1);
   if (count < grid.blocks()) {
     selected = select_blocks(weight, grid, config, count);
   }
-  BlockMasker masker(weight, grid, config.zeros_per_block, mask);
+  BlockMasker element_masker(weight, grid, config.zeros_per_block, mask);
+  ColumnMasker column_masker(weight, grid, config, mask);
   for (std::int64_t i = 0; i < grid.grid_rows(); ++i) {
     for (std::int64_t j = 0; j < grid.grid_cols(); ++j) {
       if (selected[static_cast<std::size_t>(i * grid.grid_cols() + j)] == 0) {
         continue;
       }
       if (whole_blocks) {
-        zero_block(mask, cols, grid.at(i, j));
+        zero_block(mask, shape.cols, grid.at(i, j));
+      } else if (config.whole_columns) {
+        column_masker.apply(grid.at(i, j));
       } else {
-        masker.apply(grid.at(i, j));
+        element_masker.apply(grid.at(i, j));
       }
     }
   }
