@@ -23,6 +23,7 @@ constexpr const char* kExamples = R"(examples:
   pare eval runs/quick/model.pare                  on the recipe's test images
   pare verify runs/quick/model.pare
   pare check --target x86-avx512-vnni recipes/quick.toml
+  pare sweep recipes/sweeps/fashion_mnist.toml     a table of recipes; stopped, it goes on where it stood
 
 exit codes: 0 done, 1 user or file error, 2 wrong command line, 3 accuracy below the recipe's limit,
 4 verification failed. With 3 and 4 all files are kept.)";
@@ -108,6 +109,13 @@ int main_of_pare(int argc, char** argv) {
   CLI::App* report_command = app.add_subcommand("report", "Write report.json, report.html and events of a run anew");
   report_command->add_option("folder", report_folder, "As in runs/quick")->required();
 
+  SweepArguments sweep_arguments;
+  CLI::App* sweep_command =
+      app.add_subcommand("sweep", "Run a table of recipes; stages that they have in common are trained once");
+  sweep_command->add_option("file", sweep_arguments.file, "TOML file (docs/recipe.md)")->required();
+  sweep_command->add_option("--out", sweep_arguments.out, "Folder; runs/<name> if not given")->type_name("FOLDER");
+  sweep_command->add_flag("--quiet", sweep_arguments.quiet, "Warnings and the table only");
+
   if (argc < 2) {
     std::fputs(app.help().c_str(), stderr);
     return kExitUsage;
@@ -147,6 +155,9 @@ int main_of_pare(int argc, char** argv) {
   }
   if (check_command->parsed()) {
     return check(check_arguments);
+  }
+  if (sweep_command->parsed()) {
+    return sweep(sweep_arguments);
   }
   return report(report_folder);
 }

@@ -12,6 +12,7 @@
 #include "pare/pipeline/plan.h"
 #include "pare/pipeline/report/report.h"
 #include "pare/pipeline/runner.h"
+#include "pare/pipeline/sweep.h"
 #include "pare/train/environment.h"
 
 namespace pare::cli {
@@ -183,6 +184,21 @@ int check(const CheckArguments& arguments) {
     throw Error(ErrorCategory::kUnsupported, str_cat("some layers are not supported on ", arguments.target));
   }
   return kExitDone;
+}
+
+int sweep(const SweepArguments& arguments) {
+  const pipeline::Sweep plan = pipeline::load_sweep(arguments.file);
+  const std::filesystem::path folder =
+      arguments.out.empty() ? std::filesystem::path("runs") / plan.name : std::filesystem::path(arguments.out);
+  pipeline::Monitor monitor(monitor_options(arguments.quiet, "auto"));
+  const auto results = pipeline::run_sweep(plan, folder, monitor);
+  print(pipeline::sweep_table(results));
+  print(str_cat((folder / "sweep.md").string(), ", sweep.json, sweep.svg\n"));
+  const bool complete = std::all_of(results.begin(), results.end(), [](const pipeline::SweepResult& result) {
+    return std::all_of(result.runs.begin(), result.runs.end(),
+                       [](const pipeline::SweepRun& run) { return run.accuracy >= 0.0 && run.mismatches == 0; });
+  });
+  return complete ? kExitDone : kExitError;
 }
 
 int report(const std::string& folder) {

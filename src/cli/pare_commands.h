@@ -62,6 +62,13 @@ struct CheckArguments {
 };
 int check(const CheckArguments& arguments);
 
+struct SweepArguments {
+  std::string file;
+  std::string out;  // "": runs/<name of the sweep>
+  bool quiet = false;
+};
+int sweep(const SweepArguments& arguments);
+
 int report(const std::string& folder);
 
 }  // namespace pare::cli

@@ -1,0 +1,64 @@
+// A sweep: one recipe, many settings. Stages that rows have in common are trained once.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "pare/pipeline/monitor.h"
+#include "pare/pipeline/recipe.h"
+
+namespace pare::pipeline {
+
+// A line of the table: the recipe with changes, once for each seed.
+struct SweepRow {
+  std::string name;
+  std::filesystem::path recipe;
+  std::vector<std::string> overrides;  // as --set takes them
+  std::vector<std::uint64_t> seeds;
+};
+
+struct Sweep {
+  std::string name;
+  std::vector<SweepRow> rows;
+};
+
+// A TOML file (docs/recipe.md): name, recipe, seeds, set, and [[row]] tables with name, and recipe, seeds, set of their
+// own. Every recipe is read with its changes, so that nothing is wrong hours later. Throws as load_recipe does, and
+// kInvalidArgument for rows without or with equal names.
+[[nodiscard]] Sweep load_sweep(const std::filesystem::path& path);
+
+// What came of a row with one seed.
+struct SweepRun {
+  std::uint64_t seed = 0;
+  double dense_accuracy = -1.0;  // of the last dense stage before any other, percent; -1: none
+  double accuracy = -1.0;        // of the artifact in the runtime; -1: none
+  std::int64_t mismatches = 0;
+  std::int64_t bytes = 0;
+  std::int64_t dense_fp32_bytes = 0;
+  std::string reused;    // run whose stages it took over, as "dense/seed-0: 2 stages", or ""
+  std::string problem;   // why there is no result, or what the result breaks; "" if all is well
+  std::string artifact;  // path
+};
+
+struct SweepResult {
+  std::string row;
+  std::vector<SweepRun> runs;
+  double us_per_image = -1.0;  // of the first run's artifact, batch 1, one thread; -1: not timed
+};
+
+// Runs what is missing under `folder` (one run folder for each row and seed, "row/seed-0") and writes sweep.json,
+// sweep.md and sweep.svg (accuracy against bytes and time) there. A run begins at the end of the longest sequence of
+// stages that another run of the sweep has done with the same data, model, seed and settings; so a sweep that was
+// stopped goes on where it stood, and rows can be added. Recipes' accuracy limits are left out. A run that fails is a
+// row that says so; kIo ends the sweep. Artifacts are timed in turn, in one process, at the end.
+std::vector<SweepResult> run_sweep(const Sweep& sweep, const std::filesystem::path& folder, Monitor& monitor);
+
+// The table in Markdown: mean and spread of accuracies over the seeds, bytes, time.
+[[nodiscard]] std::string sweep_table(const std::vector<SweepResult>& results);
+[[nodiscard]] std::string sweep_json(const std::string& name, const std::vector<SweepResult>& results);
+// Two plots side by side, accuracy against bytes and against time, the best of both joined.
+[[nodiscard]] std::string sweep_svg(const std::vector<SweepResult>& results);
+
+}  // namespace pare::pipeline

@@ -1,0 +1,170 @@
+#include "pare/pipeline/sweep.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "pare/base/file.h"
+#include "pare/base/strings.h"
+#include "pare/base/testing.h"
+#include "pare/pipeline/report/report.h"
+#include "pare/pipeline/runner.h"
+#include "pare/pipeline/testing/tiny_run.h"
+
+namespace pare::pipeline {
+namespace {
+
+using ::pare::testing::get_file;
+using ::pare::testing::put_file;
+using ::pare::testing::TinyRun;
+
+Monitor& quiet() {
+  static Monitor monitor({MonitorStyle::kQuiet, 0.0, stdout, stderr});
+  return monitor;
+}
+
+constexpr const char* kSweep = R"(name = "patterns"
+recipe = "tiny.toml"
+seeds = [3, 4]
+set = ["stage.dense.epochs=2"]
+[[row]]
+name = "2:4"
+[[row]]
+name = "16:2:4"
+set = ["stage.sparse.sparsifier.pattern=16:2:4"]
+[[row]]
+name = "2:4, taught"
+seeds = [3]
+set = ["stage.qat.distill={ teacher = 'dense' }"]
+)";
+
+// Data, tiny.toml and sweep.toml.
+struct TinySweep {
+  TinyRun tiny;
+  std::filesystem::path file = tiny / "sweep.toml";
+  explicit TinySweep(const std::string& text = kSweep) { put_file(file, text); }
+  [[nodiscard]] std::vector<SweepResult> run() const { return run_sweep(load_sweep(file), tiny.out("sweep"), quiet()); }
+};
+
+RunRecord record_of(const std::filesystem::path& folder) { return record_from_json(get_file(folder / "report.json")); }
+
+TEST(Sweep, TrainsStagesThatRowsShareOnceAndGetsWhatLoneRunsGet) {
+  const TinySweep sweep;
+  const std::vector<SweepResult> results = sweep.run();
+  ASSERT_EQ(results.size(), 3U);
+  EXPECT_EQ(results[0].row, "2:4");
+  ASSERT_EQ(results[0].runs.size(), 2U);
+  EXPECT_EQ(results[0].runs[0].reused, "");
+  EXPECT_EQ(results[0].runs[1].reused, "") << "another seed";
+  EXPECT_EQ(results[1].runs[0].reused, "2-4/seed-3: 1 stage");
+  EXPECT_EQ(results[1].runs[1].reused, "2-4/seed-4: 1 stage");
+  EXPECT_EQ(results[2].runs[0].reused, "2-4/seed-3: 2 stages");
+  for (const SweepResult& result : results) {
+    EXPECT_GT(result.us_per_image, 0.0);
+    for (const SweepRun& run : result.runs) {
+      EXPECT_EQ(run.mismatches, 0);
+      EXPECT_EQ(run.problem, "");
+      EXPECT_GT(run.accuracy, 25.0);
+    }
+  }
+  // The same bytes as without any sharing.
+  const TinyRun alone;
+  RunOptions options;
+  options.folder = alone.out();
+  (void)run_recipe(load_recipe(alone.recipe(), {"stage.dense.epochs=2", "stage.sparse.sparsifier.pattern=16:2:4"}),
+                   options, quiet());
+  EXPECT_EQ(get_file(alone.out() / "model.pare"), get_file(results[1].runs[0].artifact));
+  const RunRecord shared = record_of(sweep.tiny.out("sweep") / "16-2-4" / "seed-3");
+  EXPECT_EQ(shared.stages.size(), 3U);
+  EXPECT_EQ(shared.stages[0].accuracy, record_of(alone.out()).stages[0].accuracy);
+}
+
+TEST(Sweep, GoesOnWhereItStood) {
+  const TinySweep sweep;
+  (void)sweep.run();
+  const std::filesystem::path folder = sweep.tiny.out("sweep");
+  const auto artifact = folder / "2-4" / "seed-3" / "model.pare";
+  const auto written = std::filesystem::last_write_time(artifact);
+  // As if it had been killed after the second row's first stage, before any checkpoint of its own.
+  std::filesystem::remove_all(folder / "16-2-4" / "seed-3");
+  std::filesystem::create_directories(folder / "16-2-4" / "seed-3");
+  const std::vector<SweepResult> again = sweep.run();
+  EXPECT_EQ(std::filesystem::last_write_time(artifact), written) << "what is complete is not run again";
+  EXPECT_EQ(again[1].runs[0].reused, "2-4/seed-3: 1 stage");
+  EXPECT_EQ(again[1].runs[0].problem, "");
+}
+
+TEST(Sweep, ARowThatFailsSaysWhyAndTheOthersGoOn) {
+  const TinySweep sweep(str_cat(kSweep,
+                                "[[row]]\nname = \"too hot\"\nseeds = [3]\n"
+                                "set = [\"stage.sparse.optimizer.lr=1e30\"]\n"));
+  const std::vector<SweepResult> results = sweep.run();
+  ASSERT_EQ(results.size(), 4U);
+  EXPECT_NE(results[3].runs[0].problem.find("loss is"), std::string::npos) << results[3].runs[0].problem;
+  EXPECT_LT(results[3].runs[0].accuracy, 0.0);
+  EXPECT_LT(results[3].us_per_image, 0.0);
+  EXPECT_EQ(results[0].runs[0].problem, "");
+  const std::string table = get_file(sweep.tiny.out("sweep") / "sweep.md");
+  EXPECT_NE(table.find("| too hot |"), std::string::npos);
+  EXPECT_NE(table.find("seed 3: the loss is"), std::string::npos) << table;
+}
+
+TEST(SweepReport, TableJsonAndPlotSayTheSame) {
+  SweepResult good{"2:4 <a> | b", {}, 12.5};
+  good.runs.push_back({.seed = 0,
+                       .dense_accuracy = 93.0,
+                       .accuracy = 92.5,
+                       .bytes = 500,
+                       .dense_fp32_bytes = 2000,
+                       .reused = "",
+                       .problem = "",
+                       .artifact = "x"});
+  good.runs.push_back({.seed = 1,
+                       .dense_accuracy = 94.0,
+                       .accuracy = 93.5,
+                       .bytes = 500,
+                       .dense_fp32_bytes = 2000,
+                       .reused = "",
+                       .problem = "",
+                       .artifact = "y"});
+  SweepResult bad{"none", {{.seed = 0, .reused = "", .problem = "a | b\nc", .artifact = ""}}, -1.0};
+  const std::vector<SweepResult> results = {good, bad};
+  const std::string table = sweep_table(results);
+  EXPECT_NE(table.find("| 93.50 (93.00 to 94.00) | 93.00 (92.50 to 93.50) | 0 | 500 | 0.250 | 12.5 |  |"),
+            std::string::npos)
+      << table;
+  EXPECT_NE(table.find("| none |  |  |  |  |  |  | seed 0: a / b c |"), std::string::npos) << table;
+  const auto json = nlohmann::json::parse(sweep_json("s", results));
+  EXPECT_EQ(json.at("rows").at(0).at("runs").at(1).at("accuracy"), 93.5);
+  EXPECT_TRUE(json.at("rows").at(1).at("runs").at(0).at("accuracy").is_null());
+  EXPECT_TRUE(json.at("rows").at(1).at("us_per_image").is_null());
+  const std::string svg = sweep_svg(results);
+  EXPECT_EQ(std::count(svg.begin(), svg.end(), '\n') > 10, true);
+  EXPECT_NE(svg.find("2:4 &lt;a&gt;"), std::string::npos);
+  EXPECT_EQ(svg.find("none</text>"), std::string::npos);
+}
+
+TEST(SweepFile, FaultsAreFoundBeforeAnythingRuns) {
+  const std::vector<std::pair<std::string, std::string>> faults = {
+      {"name = \"x\"\nrecipe = \"tiny.toml\"\n", "no [[row]]"},
+      {"[[row]]\nname = \"a\"\n", "no recipe"},
+      {"recipe = \"tiny.toml\"\n[[row]]\n", "there is no 'name'"},
+      {"recipe = \"tiny.toml\"\n[[row]]\nname = \"a:b\"\n[[row]]\nname = \"a b\"\n", "folder name of its own"},
+      {"recipe = \"tiny.toml\"\nseeds = [0, 0]\n[[row]]\nname = \"a\"\n", "whole numbers that differ"},
+      {"recipe = \"tiny.toml\"\n[[row]]\nname = \"a\"\nset = [\"stage.sprase.epochs=1\"]\n", "sprase"},
+      {"recipe = \"tiny.toml\"\nseed = 1\n[[row]]\nname = \"a\"\n", "unknown key 'seed'"},
+      {"recipe = \"tiny.toml\"\n[[row]\nname = \"a\"\n", "not TOML"}};
+  for (const auto& [text, problem] : faults) {
+    const TinySweep sweep(text);
+    const auto error = ::pare::testing::error_of([&] { return load_sweep(sweep.file); });
+    ASSERT_TRUE(error) << text;
+    EXPECT_NE(std::string(error->what()).find(problem), std::string::npos) << error->what();
+  }
+}
+
+}  // namespace
+}  // namespace pare::pipeline
