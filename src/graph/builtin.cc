@@ -199,6 +199,22 @@ void basic_block(Builder& net, const std::string& name, std::int64_t in_channels
   net.relu(name + ".relu2");
 }
 
+// He et al., arXiv 1512.03385, section 4.2: three stages of three blocks, for images of about 32 x 32.
+Graph resnet20(std::uint64_t seed, const Shape& input_shape, std::int64_t classes) {
+  Builder net("resnet20", seed, input_shape);
+  conv_relu(net, "1", input_shape[1], 16);
+  std::int64_t channels = 16;
+  for (int layer = 1; layer <= 3; ++layer) {
+    const std::int64_t out_channels = std::int64_t{8} << layer;
+    for (int block = 0; block < 3; ++block) {
+      basic_block(net, str_cat("layer", layer, ".", block), channels, out_channels, layer > 1 && block == 0 ? 2 : 1);
+      channels = out_channels;
+    }
+  }
+  average_and_classify(net, channels, classes);
+  return net.finish();
+}
+
 Graph resnet18(std::uint64_t seed, const Shape& input_shape, std::int64_t classes) {
   Builder net("resnet18", seed, input_shape);
   conv_relu(net, "1", input_shape[1], 64);
@@ -217,13 +233,13 @@ Graph resnet18(std::uint64_t seed, const Shape& input_shape, std::int64_t classe
 struct Builtin {
   const char* name;
   std::int64_t min_extent;  // two 2x2 pools leave nothing of less than 4 pixels
-  bool trainable;           // quant::plan_integer_graph has all of its operators
   Graph (*make)(std::uint64_t seed, const Shape& input_shape, std::int64_t classes);
 };
-constexpr Builtin kBuiltins[] = {{"convnet", 4, true, convnet},
-                                 {"mlp", 1, true, mlp},
-                                 {"small_cnn", 4, false, small_cnn},
-                                 {"resnet18", 1, false, resnet18}};
+constexpr Builtin kBuiltins[] = {{"convnet", 4, convnet},
+                                 {"mlp", 1, mlp},
+                                 {"small_cnn", 4, small_cnn},
+                                 {"resnet20", 1, resnet20},
+                                 {"resnet18", 1, resnet18}};
 
 // Far above any data set; keeps the first layer's weights within memory.
 constexpr std::int64_t kMaxInputExtent = 4096;
@@ -236,16 +252,6 @@ std::vector<std::string> builtin_names() {
   std::vector<std::string> names;
   for (const Builtin& entry : kBuiltins) {
     names.emplace_back(entry.name);
-  }
-  return names;
-}
-
-std::vector<std::string> trainable_builtin_names() {
-  std::vector<std::string> names;
-  for (const Builtin& entry : kBuiltins) {
-    if (entry.trainable) {
-      names.emplace_back(entry.name);
-    }
   }
   return names;
 }

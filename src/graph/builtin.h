@@ -9,10 +9,8 @@
 
 namespace pare::graph {
 
-// "convnet", "mlp", "small_cnn", "resnet18".
+// "convnet", "mlp", "small_cnn", "resnet20", "resnet18".
 [[nodiscard]] std::vector<std::string> builtin_names();
-// Those that quantization-aware training can take: a recipe may name them.
-[[nodiscard]] std::vector<std::string> trainable_builtin_names();
 
 // Input [batch, channels, height, width] float32, output logits [batch, classes].
 //   convnet  conv1 (32, 3x3, pad 1) bn1 relu1 pool1 (2x2)  conv2 (64, 3x3, pad 1) bn2 relu2 pool2 (2x2)  flatten
@@ -20,6 +18,9 @@ namespace pare::graph {
 //   mlp      flatten  fc1 (512) relu1  fc2 (512) relu2  fc3
 //   small_cnn  conv1 (32, 3x3, pad 1) bn1 relu1  conv2 (64) bn2 relu2 pool2 (2x2)  conv3 (128) bn3 relu3 pool3 (2x2)
 //            conv4 (128) bn4 relu4  average (all pixels) flatten  fc
+//   resnet20 conv1 (16, 3x3, pad 1) bn1 relu1, then layer1 to layer3 of three basic blocks each (16, 32, 64; layers 2
+//   and
+//            3 begin with stride 2), average flatten fc: the same paper, section 4.2
 //   resnet18 conv1 (64, 3x3, pad 1) bn1 relu1, then layer1 to layer4 of two basic blocks each (64, 128, 256, 512;
 //   layers
 //            2 to 4 begin with stride 2), average flatten fc: He et al., arXiv 1512.03385, with the stem for 32 x 32

@@ -101,6 +101,19 @@ TEST(Builtin, Resnet18IsTheNetworkOfItsPaper) {
   EXPECT_EQ(parameter_count(net), 11173962 + 4800);
 }
 
+// The paper's 0.27M, by hand: convolutions 16 * 27 + 6 * 16^2 * 9 + 16 * 32 * 9 + 5 * 32^2 * 9 + 32 * 64 * 9 + 5 * 64^2 * 9
+// and the two 1x1 beside them, each channel of a convolution with batch norm's four numbers and a bias, the classifier.
+TEST(Builtin, ResNet20HasThePapersWeights) {
+  const Graph net = builtin("resnet20", 0, 3, 32, 32);
+  std::int64_t weights = 0;
+  for (const std::string& name : net.weight_names()) {
+    weights += element_count(net.initializer(name).shape);
+  }
+  EXPECT_EQ(weights, 432 + 6 * 2304 + 4608 + 5 * 9216 + 18432 + 5 * 36864 + 16 * 32 + 32 * 64 + 640);
+  EXPECT_EQ(net.weight_names().size(), 22U);
+  EXPECT_EQ(net.values.at("layer3.2.relu2.out").shape, (Shape{kBatch, 64, 8, 8}));
+}
+
 TEST(Builtin, ResidualNetworksFoldTheirBatchNorms) {
   Graph net = builtin("resnet18", 1, 3, 8, 8, 4);
   EXPECT_EQ(fold_batch_norm(net).size(), 20U);
@@ -108,9 +121,8 @@ TEST(Builtin, ResidualNetworksFoldTheirBatchNorms) {
             (std::vector<std::string>{"layer2.0.bn2.out", "layer2.0.downsample.1.out"}));
 }
 
-TEST(Builtin, TrainableOnesHaveIntegerForms) {
-  EXPECT_EQ(trainable_builtin_names(), (std::vector<std::string>{"convnet", "mlp"}));
-  EXPECT_EQ(builtin_names(), (std::vector<std::string>{"convnet", "mlp", "small_cnn", "resnet18"}));
+TEST(Builtin, HasFiveNetworks) {
+  EXPECT_EQ(builtin_names(), (std::vector<std::string>{"convnet", "mlp", "small_cnn", "resnet20", "resnet18"}));
 }
 
 TEST(Builtin, OtherImagesChangeTheFirstLinearLayer) {

@@ -233,11 +233,6 @@ Recipe read_recipe(const toml::table& table, const std::filesystem::path& path, 
   }
   static_cast<void>(model->required_text("builtin", "write builtin = \"convnet\" or \"mlp\""));
   recipe.model = model->choice("builtin", "", graph::builtin_names());
-  const std::vector<std::string> trainable = graph::trainable_builtin_names();
-  if (std::find(trainable.begin(), trainable.end(), recipe.model) == trainable.end()) {
-    model->fail("builtin", str_cat("\"", recipe.model, "\" cannot be trained yet: QAT lacks Add and GlobalAveragePool"),
-                "write \"convnet\" or \"mlp\"");
-  }
   const std::filesystem::path folder = std::filesystem::absolute(path).parent_path();
   if (model->has("checkpoint")) {
     recipe.checkpoint = read_path(*model, "checkpoint", "name a stages/NAME.ckpt of a run", folder);

@@ -80,7 +80,6 @@ std::vector<Wrong> wrong_recipes() {
       {"NoModel", with(good, "[model]\nbuiltin = \"convnet\"\n", ""), "", "there is no [model]", "convnet"},
       {"UnknownModel", with(good, "convnet", "convnett"), "convnett", "\"convnett\" is no value for 'builtin'",
        "did you mean 'convnet'"},
-      {"ModelWithoutQat", with(good, "convnet", "resnet18"), "resnet18", "\"resnet18\" cannot be trained yet", "mlp"},
       {"NoData", "name = \"x\"\n[model]\nbuiltin = \"mlp\"\n" + std::string(kDense), "", "there is no [data]",
        "fashion-mnist"},
       {"UnknownSet", "[model]\nbuiltin = \"mlp\"\n[data]\nset = \"fashion-mnst\"\n" + std::string(kDense),

@@ -409,6 +409,18 @@ TEST(Runner, AStageLearnsFromTheModelOfAnEarlierOne) {
   EXPECT_GT(record.runtime.accuracy, 60.0);
 }
 
+TEST(Runner, AResidualNetworkKeepsItsMasksAndItsNumbers) {
+  const TinyRun tiny;
+  const RunRecord record = run(tiny, {"model.builtin=resnet20"});
+  EXPECT_EQ(record.runtime.mismatches, 0);
+  EXPECT_DOUBLE_EQ(record.runtime.accuracy, record.stages[2].accuracy);
+  EXPECT_EQ(record.layers.size(), 22U);
+  EXPECT_EQ(std::count_if(record.layers.begin(), record.layers.end(),
+                          [](const LayerRecord& layer) { return layer.pattern == "2:4"; }),
+            21)
+      << "all but the first convolution";
+}
+
 TEST(Runner, OtherPatternsStayDenseInTheArtifactAndSayWhy) {
   const TinyRun tiny;
   const RunRecord record =

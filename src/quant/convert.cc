@@ -161,24 +161,31 @@ graph::Graph quantize_(const train::Model& model) {
                           .attributes = {}});
   for (const IntegerLayer& layer : plan.layers) {
     graph::Node node = source.node(layer.node);
-    node.inputs[0] = layer.input;
+    const bool has_weight = node.has_weight();
+    std::copy(layer.inputs.begin(), layer.inputs.end(), node.inputs.begin());
     node.output = layer.output;
-    if (!node.has_weight()) {
+    if (layer.relu) {
+      node.attributes["fused_activation"] = std::string("Relu");
+    }
+    if (node.op_type == "Add" || node.op_type == "GlobalAveragePool") {
+      node.op_type = "QLinear" + node.op_type;
+      declare_codes(layer.output, layer.output);
+      result.nodes.push_back(std::move(node));
+      continue;
+    }
+    if (!has_weight) {
       // Codes pass through with their quantization; infer_shapes would work it out only in the end.
       result.values[node.output] = {
-          .dtype = DType::kU8, .shape = {}, .quantization = result.values.at(layer.input).quantization};
+          .dtype = DType::kU8, .shape = {}, .quantization = result.values.at(layer.inputs[0]).quantization};
       result.nodes.push_back(std::move(node));
       continue;
     }
     graph::Initializer weight = weight_initializer(model.weight(node.inputs[1]));
-    const float input_scale = result.values.at(layer.input).quantization->scales[0];
+    const float input_scale = result.values.at(layer.inputs[0]).quantization->scales[0];
     graph::Initializer bias =
         bias_initializer(node.name, model.bias(node.name), input_scale, weight.quantization->scales);
     node.op_type = node.op_type == "Conv" ? "QLinearConv" : "QGemm";
-    node.inputs = {layer.input, str_cat(node.name, ".weight"), str_cat(node.name, ".bias")};
-    if (layer.relu) {
-      node.attributes["fused_activation"] = std::string("Relu");
-    }
+    node.inputs = {layer.inputs[0], str_cat(node.name, ".weight"), str_cat(node.name, ".bias")};
     result.initializers[node.inputs[1]] = std::move(weight);
     result.initializers[node.inputs[2]] = std::move(bias);
     if (layer.output != source.output) {

@@ -12,7 +12,8 @@
 namespace pare::quant {
 
 // TorchAO's name for the act. The model's weights become int8 codes, biases int32, values carry their quantization:
-//   QuantizeLinear -> QLinearConv / QGemm (Relu fused), MaxPool, Flatten -> QGemm with float32 output (logits)
+//   QuantizeLinear -> QLinearConv / QGemm / QLinearAdd (Relu fused), QLinearGlobalAveragePool, MaxPool, Flatten
+//   -> QGemm with float32 output (logits)
 // Initializers keep their names ("conv1.weight", "conv1.bias"; a missing bias becomes zeros); a layer's output value is
 // that of the Relu it takes in. All encodings are dense; sparsify_ packs. Masks act as everywhere: a masked weight is
 // the code 0, squashed or not. Throws kState if QAT is not finished, kNumeric for NaN or infinity in a weight or bias,

@@ -105,7 +105,7 @@ TEST(Quantize, GraphAndExactForwardAgreeAtEveryValueBeforeAndAfterPacking) {
   for (std::uint64_t seed = 1; seed <= 3; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     for (const graph::Graph& source :
-         {testing::tiny_convnet(seed), testing::tiny_mlp(seed),
+         {testing::tiny_convnet(seed), testing::tiny_mlp(seed), testing::tiny_resnet(seed),
           graph::builtin("convnet", seed, 1, 8, 8, testing::kTinyClasses),
           NetworkBuilder(seed, {1, 3, 3}).flatten("flatten").gemm("fc1", {5, 9}).relu("relu1").finish()}) {
       Trained trained = train_all_stages(source, seed, 2);

@@ -8,6 +8,7 @@
 #include "pare/base/error.h"
 #include "pare/base/strings.h"
 #include "pare/format/affine.h"
+#include "pare/format/elementwise.h"
 #include "pare/graph/graph.h"
 #include "pare/quant/integer_plan.h"
 
@@ -17,14 +18,17 @@ namespace {
 // Images a slice, where no tap wants to see whole batches: bounds memory (a float64 convolution unfolds its input).
 constexpr std::int64_t kSliceImages = 250;
 
-// Integers in float64. Codes: real = scale * (q - zero_point). Accumulators: real = scales[channel] * q.
+// Integers in float64. Codes: real = scale * (q - zero_point). Accumulators: real = scales[channel] * q. Or, on the way
+// from codes to codes, the float32 numbers of format/elementwise.h.
 struct IntegerTensor {
   torch::Tensor q;
+  torch::Tensor real = {};
   float scale = 0.0F;
   std::int32_t zero_point = 0;
   std::vector<float> channel_scales = {};  // accumulators only
 
   [[nodiscard]] bool is_accumulator() const { return !channel_scales.empty(); }
+  [[nodiscard]] bool is_real() const { return real.defined(); }
 };
 
 // One number a channel, shaped to broadcast against [batch, channels] or [batch, channels, h, w].
@@ -88,8 +92,30 @@ IntegerTensor multiply_accumulate(const train::Model& model, const graph::Node& 
     padding = {0, 0};
   }
   accumulator.q = torch::conv2d(steps, codes, bias, {window.stride_h, window.stride_w}, padding,
-                                {window.dilation_h, window.dilation_w});
+                                {window.dilation_h, window.dilation_w}, node.is_depthwise() ? channels : 1);
   return accumulator;
+}
+
+// format::dequantize.
+torch::Tensor dequantized(const IntegerTensor& x) {
+  PARE_CHECK(!x.is_accumulator() && !x.is_real());
+  return (x.q - static_cast<double>(x.zero_point)).to(torch::kFloat32) * torch::tensor(x.scale, torch::kFloat32);
+}
+
+// The sum in format::add_codes.
+IntegerTensor add(const IntegerTensor& a, const IntegerTensor& b) {
+  IntegerTensor y;
+  y.real = dequantized(a) + dequantized(b);
+  return y;
+}
+
+// format::average_real of the exact sum.
+IntegerTensor global_average(const IntegerTensor& x) {
+  const torch::Tensor sum = (x.q - static_cast<double>(x.zero_point)).sum({2, 3}, /*keepdim=*/true);
+  const float scale = format::average_scale(x.scale, x.q.size(2) * x.q.size(3));
+  IntegerTensor y;
+  y.real = sum.to(torch::kFloat32) * torch::tensor(scale, torch::kFloat32);
+  return y;
 }
 
 IntegerTensor max_pool(const graph::Graph& graph, const graph::Node& node, IntegerTensor x) {
@@ -136,9 +162,13 @@ torch::Tensor forward_slice(const train::Model& model, const torch::Tensor& norm
     if (node.has_weight()) {
       y = multiply_accumulate(model, node, x);
     } else if (node.op_type == "Relu") {
-      PARE_CHECK(x.is_accumulator());
+      PARE_CHECK(x.is_accumulator() || x.is_real());
       y = x;
-      y.q = x.q.clamp_min(0.0);
+      (y.is_real() ? y.real : y.q) = (y.is_real() ? x.real : x.q).clamp_min(0.0);
+    } else if (node.op_type == "Add") {
+      y = add(x, values.at(node.inputs[1]));
+    } else if (node.op_type == "GlobalAveragePool") {
+      y = global_average(x);
     } else if (node.op_type == "MaxPool") {
       y = max_pool(graph, node, x);
     } else {
@@ -147,11 +177,13 @@ torch::Tensor forward_slice(const train::Model& model, const torch::Tensor& norm
       y.q = x.q.flatten(1);
     }
     if (const auto quantizer = quantizers.find(node.output); quantizer != quantizers.end()) {
-      PARE_CHECK(y.is_accumulator());
+      PARE_CHECK(y.is_accumulator() || y.is_real());
       const train::FakeQuantizer& output = *quantizer->second;
-      y = requantized(y, output.scale().item<float>(), output.zero_point(), output.range());
+      const float scale = output.scale().item<float>();
+      y = y.is_real() ? IntegerTensor{.q = output.quantize(y.real), .scale = scale, .zero_point = output.zero_point()}
+                      : requantized(y, scale, output.zero_point(), output.range());
     }
-    if (!y.is_accumulator()) {
+    if (!y.is_accumulator() && !y.is_real()) {
       show(node.output, y.q);
     }
     values[node.output] = std::move(y);

@@ -52,7 +52,7 @@ void expect_same_logits(const torch::Tensor& a, const torch::Tensor& b) { EXPECT
 TEST(ExactForward, EqualsScalarsAtEveryValue) {
   for (std::uint64_t seed = 1; seed <= 4; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
-    for (const graph::Graph& graph : {testing::tiny_convnet(seed), testing::tiny_mlp(seed),
+    for (const graph::Graph& graph : {testing::tiny_convnet(seed), testing::tiny_mlp(seed), testing::tiny_resnet(seed),
                                       graph::builtin("convnet", seed, 3, 8, 9, testing::kTinyClasses)}) {
       Model model(graph);
       (void)testing::mask_two_four(model);

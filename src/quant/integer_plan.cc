@@ -58,18 +58,22 @@ IntegerPlan plan_integer_graph(const graph::Graph& graph) {
     if (node.op_type == "BatchNormalization") {
       refuse(node, "batch norm has no integer form", "fold it into the Conv before it");
     }
-    const auto input = codes.find(node.inputs[0]);
     if (node.op_type == "Relu") {
       const graph::Node* const producer = graph.producer_of(node.inputs[0]);
-      if (producer == nullptr || !producer->has_weight()) {
-        refuse(node, "it does not follow a Conv or Gemm, into which it could be fused");
+      if (producer == nullptr || (!producer->has_weight() && producer->op_type != "Add")) {
+        refuse(node, "it does not follow a Conv, Gemm or Add, into which it could be fused");
       }
       continue;  // became part of its producer
     }
-    PARE_CHECK(input != codes.end());
-    IntegerLayer layer{.node = node.name, .input = input->second, .output = node.output};
-    if (node.has_weight()) {
-      check_reduction(graph, node);
+    const bool adds = node.op_type == "Add";
+    IntegerLayer layer{.node = node.name, .inputs = {}, .output = node.output};
+    for (std::size_t i = 0; i < (adds ? 2U : 1U); ++i) {
+      layer.inputs.push_back(codes.at(node.inputs[i]));
+    }
+    if (node.has_weight() || adds) {
+      if (node.has_weight()) {
+        check_reduction(graph, node);
+      }
       if (const graph::Node* const relu = fused_relu(graph, node)) {
         layer.relu = true;
         layer.output = relu->output;
@@ -85,11 +89,13 @@ IntegerPlan plan_integer_graph(const graph::Graph& graph) {
       if (layer.output == graph.output) {
         refuse(node, "the network must end in a Gemm, whose float32 output are the logits");
       }
-    } else if (node.op_type == "Add" || node.op_type == "GlobalAveragePool") {
-      refuse(node, "quantization-aware training does not have this operator yet, the runtime does",
-             "train without it, or without QAT");
+    } else if (node.op_type == "GlobalAveragePool") {
+      if (layer.output == graph.output) {
+        refuse(node, "the network must end in a Gemm, whose float32 output are the logits");
+      }
+      plan.quantized_values.push_back(layer.output);
     } else {
-      refuse(node, "it has no integer form", "Conv, Gemm, Relu, MaxPool and Flatten have");
+      refuse(node, "it has no integer form", "Conv, Gemm, Relu, Add, GlobalAveragePool, MaxPool and Flatten have");
     }
     codes[layer.output] = layer.output;
     plan.layers.push_back(std::move(layer));

@@ -85,13 +85,15 @@ std::map<std::string, std::string> quantized_values(const graph::Graph& graph) {
     readers[value];
   }
   for (const IntegerLayer& layer : plan.layers) {
-    const std::string origin = source.at(layer.input);
-    if (!graph.node(layer.node).has_weight()) {
-      source[layer.output] = origin;
+    const std::string& op_type = graph.node(layer.node).op_type;
+    if (op_type == "MaxPool" || op_type == "Flatten") {
+      source[layer.output] = source.at(layer.inputs[0]);
       continue;
     }
-    std::string& list = readers[origin];
-    list += list.empty() ? layer.node : str_cat(", ", layer.node);
+    for (const std::string& input : layer.inputs) {
+      std::string& list = readers[source.at(input)];
+      list += list.empty() ? layer.node : str_cat(", ", layer.node);
+    }
   }
   return readers;
 }

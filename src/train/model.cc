@@ -202,10 +202,6 @@ void Model::plan_steps() {
       throw_unsupported(node, "cannot be trained",
                         "Conv, BatchNormalization, Relu, Add, GlobalAveragePool, MaxPool, Flatten and Gemm can");
     }
-    if (node.is_depthwise()) {
-      throw_unsupported(node, "a depthwise convolution cannot be trained yet",
-                        "the runtime has them, training does not");
-    }
     const Layer& layer = *layers_.at(node.name);
     Step step;
     step.op = op->second;
@@ -215,6 +211,7 @@ void Model::plan_steps() {
     step.bias = layer.tensor("bias");
     if (step.op == Op::kConv || step.op == Op::kMaxPool) {
       const graph::Window window = graph::window_of(graph_, node);
+      step.groups = node.is_depthwise() ? layer.weight->dense().size(0) : 1;
       step.kernel = {window.kernel_h, window.kernel_w};
       step.strides = {window.stride_h, window.stride_w};
       step.dilations = {window.dilation_h, window.dilation_w};
@@ -298,13 +295,17 @@ torch::Tensor Model::execute(const torch::Tensor& input, const Request& request)
           x = torch::constant_pad_nd(x, step.edge_padding, 0);
         }
         if (request.until != nullptr && step.weight.get() == request.until) {
+          if (step.groups > 1) {
+            throw Error(ErrorCategory::kUnsupported, "a depthwise convolution multiplies no matrix of all its inputs",
+                        step.weight->fqn(), "leave the layer out, or dense");
+          }
           // [batch, I * taps, pixels] -> [batch * pixels, taps * I]
           const torch::Tensor columns = torch::im2col(x, step.kernel, step.dilations, step.padding, step.strides);
           return columns.view({x.size(0), x.size(1), -1, columns.size(2)})
               .permute({0, 3, 2, 1})
               .reshape({x.size(0) * columns.size(2), -1});
         }
-        y = torch::conv2d(x, step.weight->used(), step.bias, step.strides, step.padding, step.dilations);
+        y = torch::conv2d(x, step.weight->used(), step.bias, step.strides, step.padding, step.dilations, step.groups);
         break;
       case Step::Op::kBatchNorm:
         y = torch::batch_norm(x, step.gamma, step.bias, step.running_mean, step.running_var, is_training(),

@@ -46,6 +46,7 @@ struct Model::Step {
   torch::Tensor running_var;
   double eps = 0.0;
   double momentum = 0.0;
+  std::int64_t groups = 1;
   std::vector<std::int64_t> kernel;
   std::vector<std::int64_t> strides;
   std::vector<std::int64_t> dilations;

@@ -33,6 +33,26 @@ class NetworkBuilder {
              {{"pads", std::move(pads)}, {"strides", std::move(strides)}, {"dilations", std::move(dilations)}});
     return *this;
   }
+  NetworkBuilder& depthwise(const std::string& name, Shape weight) {
+    const std::int64_t channels = weight[0];
+    weighted(name, "Conv", std::move(weight), true,
+             {{"pads", std::vector<std::int64_t>{1, 1, 1, 1}}, {"group", channels}});
+    return *this;
+  }
+  // Of the last value and `other`.
+  NetworkBuilder& add(const std::string& name, const std::string& other) {
+    append(name, "Add", {value_, other}, {});
+    return *this;
+  }
+  NetworkBuilder& average(const std::string& name) {
+    append(name, "GlobalAveragePool", {value_}, {});
+    return *this;
+  }
+  // The next layer reads this value.
+  NetworkBuilder& from(const std::string& value) {
+    value_ = value;
+    return *this;
+  }
   NetworkBuilder& gemm(const std::string& name, Shape weight, bool with_bias = true) {
     weighted(name, "Gemm", std::move(weight), with_bias, {{"transB", std::int64_t{1}}});
     return *this;
@@ -125,6 +145,30 @@ inline graph::Graph tiny_convnet(std::uint64_t seed) {
       .gemm("fc1", {13, 90}, /*with_bias=*/false)
       .relu("relu4")
       .gemm("fc2", {kTinyClasses, 13})
+      .finish();
+}
+
+// A residual block with a ReLU on its sum, a depthwise convolution, a block with a 1x1 convolution beside it and no
+// ReLU, a value added to itself, and an average over an odd number of pixels.
+inline graph::Graph tiny_resnet(std::uint64_t seed) {
+  return NetworkBuilder(seed, {2, 7, 5})
+      .conv("conv1", {8, 2, 3, 3})
+      .batch_norm("bn1", 8)
+      .relu("relu1")
+      .conv("conv2", {8, 8, 3, 3})
+      .batch_norm("bn2", 8)
+      .add("add1", "relu1.out")
+      .relu("relu2")
+      .depthwise("conv3", {8, 1, 3, 3})
+      .relu("relu3")
+      .conv("conv4", {12, 8, 1, 1}, {0, 0, 0, 0})
+      .from("relu2.out")
+      .conv("conv5", {12, 8, 1, 1}, {0, 0, 0, 0})
+      .add("add2", "conv4.out")
+      .add("twice", "add2.out")
+      .average("average")
+      .flatten("flatten")
+      .gemm("fc1", {kTinyClasses, 12})
       .finish();
 }
 

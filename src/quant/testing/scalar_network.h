@@ -51,9 +51,11 @@ struct ScalarAccumulators {
   }
 };
 
+// A weight [C, 1, kh, kw] on more than one channel is depthwise: output o reads input o.
 inline ScalarAccumulators scalar_multiply(const ScalarValue& x, const ScalarWeight& w, const graph::Window& window) {
   const bool conv = w.shape.size() == 4;
-  const std::int64_t batch = x.shape[0], in = w.shape[1], out = w.shape[0];
+  const std::int64_t batch = x.shape[0], in = w.shape[1], out = w.shape[0], channels = x.shape[1];
+  const bool depthwise = conv && in == 1 && channels > 1;
   const std::int64_t height = conv ? x.shape[2] : 1, width = conv ? x.shape[3] : 1;
   const std::int64_t kernel_h = conv ? w.shape[2] : 1, kernel_w = conv ? w.shape[3] : 1;
   const std::int64_t out_h = conv ? window.output_height(height) : 1, out_w = conv ? window.output_width(width) : 1;
@@ -75,7 +77,8 @@ inline ScalarAccumulators scalar_multiply(const ScalarValue& x, const ScalarWeig
                 if (y < 0 || y >= height || z < 0 || z >= width) {
                   continue;  // padding is the real number 0
                 }
-                const auto at = static_cast<std::size_t>(((n * in + i) * height + y) * width + z);
+                const std::int64_t channel = depthwise ? o : i;
+                const auto at = static_cast<std::size_t>(((n * channels + channel) * height + y) * width + z);
                 const auto weight_at = static_cast<std::size_t>(((o * in + i) * kernel_h + kh) * kernel_w + kw);
                 sum += (x.q[at] - x.params.zero_point) * w.codes[weight_at];
               }
@@ -145,6 +148,30 @@ inline ScalarValue scalar_max_pool(const ScalarValue& x, const graph::Window& wi
   return result;
 }
 
+inline ScalarValue scalar_add(const ScalarValue& a, const ScalarValue& b, format::AffineParams params, bool relu) {
+  ScalarValue result{a.shape, {}, params};
+  for (std::size_t i = 0; i < a.q.size(); ++i) {
+    const float sum = format::dequantize(static_cast<std::int32_t>(a.q[i]), a.params) +
+                      format::dequantize(static_cast<std::int32_t>(b.q[i]), b.params);
+    result.q.push_back(format::quantize(relu && sum < 0.0F ? 0.0F : sum, params, format::kUint8Range));
+  }
+  return result;
+}
+
+inline ScalarValue scalar_average(const ScalarValue& x, format::AffineParams params) {
+  ScalarValue result{{x.shape[0], x.shape[1], 1, 1}, {}, params};
+  const auto pixels = static_cast<std::size_t>(x.shape[2] * x.shape[3]);
+  for (std::size_t first = 0; first < x.q.size(); first += pixels) {
+    std::int64_t sum = 0;
+    for (std::size_t p = first; p < first + pixels; ++p) {
+      sum += x.q[p] - x.params.zero_point;
+    }
+    const float step = x.params.scale / static_cast<float>(pixels);
+    result.q.push_back(format::quantize(static_cast<float>(sum) * step, params, format::kUint8Range));
+  }
+  return result;
+}
+
 inline ScalarValue scalar_flatten(ScalarValue x) {
   x.shape = {x.shape[0], static_cast<std::int64_t>(x.q.size()) / x.shape[0]};
   return x;
@@ -191,18 +218,24 @@ inline ScalarRun run_model_in_scalars(const train::Model& model, const torch::Te
     if (node.op_type == "Relu") {
       continue;  // with its producer
     }
-    const std::string input = alias.contains(node.inputs[0]) ? alias.at(node.inputs[0]) : node.inputs[0];
-    const ScalarValue& x = run.codes.at(input);
-    if (node.op_type == "MaxPool") {
+    const auto codes_of = [&](const std::string& value) -> const ScalarValue& {
+      return run.codes.at(alias.contains(value) ? alias.at(value) : value);
+    };
+    const ScalarValue& x = codes_of(node.inputs[0]);
+    const std::vector<const graph::Node*> readers = graph.consumers_of(node.output);
+    const bool relu = readers.size() == 1 && readers[0]->op_type == "Relu";
+    const std::string output = relu ? readers[0]->output : node.output;
+    if (node.op_type == "Add") {
+      run.codes[output] = scalar_add(x, codes_of(node.inputs[1]), params_of(output), relu);
+    } else if (node.op_type == "GlobalAveragePool") {
+      run.codes[output] = scalar_average(x, params_of(output));
+    } else if (node.op_type == "MaxPool") {
       run.codes[node.output] = scalar_max_pool(x, graph::window_of(graph, node));
     } else if (node.op_type == "Flatten") {
       run.codes[node.output] = scalar_flatten(x);
     } else {
       const graph::Window window = node.op_type == "Conv" ? graph::window_of(graph, node) : graph::Window{};
       const ScalarAccumulators acc = scalar_multiply(x, scalar_weight(model, node, x.params.scale), window);
-      const std::vector<const graph::Node*> readers = graph.consumers_of(node.output);
-      const bool relu = readers.size() == 1 && readers[0]->op_type == "Relu";
-      const std::string output = relu ? readers[0]->output : node.output;
       if (output == graph.output) {
         run.logits = scalar_logits(acc, relu);
       } else {
@@ -226,7 +259,12 @@ inline ScalarRun run_graph_in_scalars(const graph::Graph& graph, const torch::Te
       continue;
     }
     const ScalarValue& x = run.codes.at(node.inputs[0]);
-    if (node.op_type == "MaxPool") {
+    const bool relu = node.string_attribute("fused_activation", "") == "Relu";
+    if (node.op_type == "QLinearAdd") {
+      run.codes[node.output] = scalar_add(x, run.codes.at(node.inputs[1]), params_of(node.output), relu);
+    } else if (node.op_type == "QLinearGlobalAveragePool") {
+      run.codes[node.output] = scalar_average(x, params_of(node.output));
+    } else if (node.op_type == "MaxPool") {
       run.codes[node.output] = scalar_max_pool(x, graph::window_of(graph, node));
     } else if (node.op_type == "Flatten") {
       run.codes[node.output] = scalar_flatten(x);
@@ -239,7 +277,6 @@ inline ScalarRun run_graph_in_scalars(const graph::Graph& graph, const torch::Te
           dense.shape, {codes.begin(), codes.end()}, dense.quantization->scales, {bias.begin(), bias.end()}};
       const graph::Window window = node.op_type == "QLinearConv" ? graph::window_of(graph, node) : graph::Window{};
       const ScalarAccumulators acc = scalar_multiply(x, weight, window);
-      const bool relu = node.string_attribute("fused_activation", "") == "Relu";
       if (node.output == graph.output) {
         run.logits = scalar_logits(acc, relu);
       } else {
