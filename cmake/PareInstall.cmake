@@ -26,7 +26,7 @@ if(TARGET pare_runtime_c)
   install(TARGETS pare_runtime_c EXPORT pareRuntimeTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 endif()
 
-set(pare_header_floors base format kernels graph runtime)
+set(pare_header_floors base format kernels graph channels runtime)
 if(NOT PARE_RUNTIME_ONLY)
   list(APPEND pare_header_floors train sparsity quant pipeline)
 endif()

@@ -3,8 +3,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-floors=(base format kernels graph runtime train sparsity quant pipeline cli)
-torch_free=(base format kernels graph runtime)
+floors=(base format kernels graph channels runtime train sparsity quant pipeline cli)
+torch_free=(base format kernels graph channels runtime)
 failures=0
 
 declare -A level

@@ -9,7 +9,7 @@ shellcheck scripts/*.sh bench/peers/*.sh .ci/run && echo "shellcheck: scripts in
 
 # Always: clang-tidy needs the flags of files that came in since.
 cmake --preset runtime-only >/dev/null
-mapfile -t files < <(git ls-files 'src/base/*.cc' 'src/format/*.cc' 'src/kernels/*.cc' 'src/graph/*.cc' 'src/runtime/*.cc' \
+mapfile -t files < <(git ls-files 'src/base/*.cc' 'src/format/*.cc' 'src/kernels/*.cc' 'src/graph/*.cc' 'src/channels/*.cc' 'src/runtime/*.cc' \
   'src/cli/pare_run*.cc' | grep -vE '_(test|bench)\.cc$|/testing/|/tile_[a-z0-9_]*(avx|neon)')
 printf '%s\n' "${files[@]}" | xargs -P "$(nproc)" -n 4 clang-tidy -p build/runtime-only --quiet \
   --extra-arg=-Wno-unknown-warning-option 2>/dev/null
