@@ -75,9 +75,8 @@ double keep_largest(const RowTerm& term, std::span<const float> sums, std::span<
       const std::size_t keeps = std::min(elems, index(term.n));
       std::iota(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(elems), begin);
       std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(keeps),
-                        order.begin() + static_cast<std::ptrdiff_t>(elems), [&](std::size_t a, std::size_t b) {
-                          return sums[a] != sums[b] ? sums[a] > sums[b] : a < b;
-                        });
+                        order.begin() + static_cast<std::ptrdiff_t>(elems),
+                        [&](std::size_t a, std::size_t b) { return sums[a] != sums[b] ? sums[a] > sums[b] : a < b; });
       for (std::size_t i = 0; i < elems; ++i) {
         mask[order[i]] = i < keeps ? 1.0F : 0.0F;
         kept += i < keeps ? sums[order[i]] : 0.0;
@@ -137,8 +136,8 @@ struct Swap {
 
 // Greedy swaps on a table of worths: what channel c is worth in slot s while all others stay where they are.
 //
-// For a column term that is exact: with t the n-th largest of the row among the other m - 1 columns of the group, c adds
-// max(0, importance - t). So with channel c in slot s and d in slot u of another group, swapping them gains
+// For a column term that is exact: with t the n-th largest of the row among the other m - 1 columns of the group, c
+// adds max(0, importance - t). So with channel c in slot s and d in slot u of another group, swapping them gains
 //   worth(s, d) - worth(s, c) + worth(u, c) - worth(u, d),
 // and swaps of disjoint groups add up. For a row term the worth is what the mask of the slot's block keeps of the row:
 // exact while masks stay, and choosing masks anew only adds to it. The steps of k-means, then, with all blocks full.
@@ -211,8 +210,8 @@ class OrderSearch {
     for (const ColumnTerm& term : problem_.columns) {
       const std::size_t first = slot / index(term.m) * index(term.m);
       const std::size_t end = std::min(channels_, first + index(term.m));
-      std::fill(touched.begin() + static_cast<std::ptrdiff_t>(first), touched.begin() + static_cast<std::ptrdiff_t>(end),
-                true);
+      std::fill(touched.begin() + static_cast<std::ptrdiff_t>(first),
+                touched.begin() + static_cast<std::ptrdiff_t>(end), true);
     }
   }
 
@@ -233,7 +232,8 @@ class OrderSearch {
   }
 
   void update_columns(const std::vector<std::size_t>& slots) {
-    for (const std::size_t slot : slots) std::fill_n(column_worth_.begin() + static_cast<std::ptrdiff_t>(slot * channels_), channels_, 0.0F);
+    for (const std::size_t slot : slots)
+      std::fill_n(column_worth_.begin() + static_cast<std::ptrdiff_t>(slot * channels_), channels_, 0.0F);
     std::vector<float> thresholds(kSlotTile * kRowTile);
     for (const ColumnTerm& term : problem_.columns) {
       const std::size_t rows = index(term.rows);
@@ -310,9 +310,8 @@ class OrderSearch {
   // Then a column term's worths say nothing about a swap. (Where m differs between terms this passes over swaps that
   // change one of them only.)
   [[nodiscard]] bool share_group(std::size_t s, std::size_t u) const {
-    return std::ranges::any_of(problem_.columns, [&](const ColumnTerm& term) {
-      return s / index(term.m) == u / index(term.m);
-    });
+    return std::ranges::any_of(problem_.columns,
+                               [&](const ColumnTerm& term) { return s / index(term.m) == u / index(term.m); });
   }
 
   const OrderProblem& problem_;

@@ -1,14 +1,16 @@
-// In which order a layer's channels should stand so that sparse patterns keep the most of its weights. Plain memory; knows
-// nothing of graphs.
+// In which order a layer's channels should stand so that sparse patterns keep the most of its weights. Plain memory;
+// knows nothing of graphs.
 //
 // Channels stand in *slots*. Two kinds of weights care about which channel is in which:
-//   * Those that read the channels (ColumnTerm): m neighbouring columns form a group, of which each row, or block of rows,
+//   * Those that read the channels (ColumnTerm): m neighbouring columns form a group, of which each row, or block of
+//   rows,
 //     keeps the n largest. Few large columns should meet in one group. (Pool and Yu, "Channel Permutations for N:M
 //     Sparsity", NeurIPS 2021.)
-//   * Those that write them in V:N:M (RowTerm): v neighbouring rows form a block with one mask. Rows with alike importance
+//   * Those that write them in V:N:M (RowTerm): v neighbouring rows form a block with one mask. Rows with alike
+//   importance
 //     should meet in one block. (Balanced clustering, as in gyro-permutation: Yu et al., arXiv 2407.20496.)
-// Both speak about one permutation, so that one search serves every weight that a channel set touches: greedy swaps of two
-// channels, the best first, until none gains, then a bounded number of escapes from that optimum by random swaps.
+// Both speak about one permutation, so that one search serves every weight that a channel set touches: greedy swaps of
+// two channels, the best first, until none gains, then a bounded number of escapes from that optimum by random swaps.
 #pragma once
 
 #include <cstddef>

@@ -64,12 +64,8 @@ class Importance {
   }
 
   [[nodiscard]] RowTerm row_term(const VnmPattern& pattern) const {
-    RowTerm term{.v = pattern.v,
-                 .n = pattern.n,
-                 .m = pattern.m,
-                 .segments = taps_,
-                 .segment_elems = columns_,
-                 .importance = {}};
+    RowTerm term{
+        .v = pattern.v, .n = pattern.n, .m = pattern.m, .segments = taps_, .segment_elems = columns_, .importance = {}};
     term.importance.reserve(values_.size());
     for (std::int64_t row = 0; row < rows_; ++row) {
       for (std::int64_t tap = 0; tap < taps_; ++tap) {

@@ -101,16 +101,18 @@ TEST(PermuteForSparsity, SharesOneOrderBetweenTheBlocksOfAResNet) {
     if (name.starts_with("layer1.") || name.starts_with("layer2.0")) patterns[name] = {16, 2, 4};
   }
   const SparsityPermutation found = permute_for_sparsity(graph, patterns, {.escapes = 0});
-  EXPECT_EQ(FloatReference(found.graph).run(random_image(graph, 3)),
-            FloatReference(graph).run(random_image(graph, 3)));
+  EXPECT_EQ(FloatReference(found.graph).run(random_image(graph, 3)), FloatReference(graph).run(random_image(graph, 3)));
   EXPECT_GT(found.fraction_after, found.fraction_before * 1.003);
 }
 
 TEST(PermuteForSparsity, SaysWhatIsFixedAndWhy) {
   const Graph graph = graph::builtin("convnet", 1, 1, 28, 28, 10);
-  const SparsityPermutation found = permute_for_sparsity(
-      graph, {{"conv1.weight", {16, 2, 4}}, {"conv2.weight", {64, 2, 4}}, {"fc1.weight", {64, 2, 4}}, {"fc2.weight", kTwoFour}},
-      {.escapes = 0});
+  const SparsityPermutation found = permute_for_sparsity(graph,
+                                                         {{"conv1.weight", {16, 2, 4}},
+                                                          {"conv2.weight", {64, 2, 4}},
+                                                          {"fc1.weight", {64, 2, 4}},
+                                                          {"fc2.weight", kTwoFour}},
+                                                         {.escapes = 0});
   ASSERT_EQ(found.weights.size(), 4U);
   const auto expect = [&](std::size_t i, const std::string& pattern, const std::string& columns,
                           const std::string& rows) {
@@ -182,8 +184,8 @@ TEST(PermuteForSparsity, ImpossibleCallsSayWhatToDo) {
   Graph graph = graph::builtin("mlp", 2, 1, 2, 2, 3);
   EXPECT_PARE_ERROR(permute_for_sparsity(graph, {{"fc2.wieght", kTwoFour}}), kNotFound, "'fc2.weight'");
   EXPECT_PARE_ERROR(permute_for_sparsity(graph, {{"fc2.bias", kTwoFour}}), kNotFound, "no such weight");
-  for (const VnmPattern& pattern : {VnmPattern{1, 4, 4}, VnmPattern{1, 0, 4}, VnmPattern{1, 2, 17}, VnmPattern{0, 2, 4},
-                                    VnmPattern{65537, 2, 4}}) {
+  for (const VnmPattern& pattern :
+       {VnmPattern{1, 4, 4}, VnmPattern{1, 0, 4}, VnmPattern{1, 2, 17}, VnmPattern{0, 2, 4}, VnmPattern{65537, 2, 4}}) {
     EXPECT_PARE_ERROR(permute_for_sparsity(graph, {{"fc2.weight", pattern}}), kInvalidArgument, "fc2.weight");
   }
   const Patterns patterns{{"fc2.weight", kTwoFour}};

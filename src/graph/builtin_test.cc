@@ -101,8 +101,9 @@ TEST(Builtin, Resnet18IsTheNetworkOfItsPaper) {
   EXPECT_EQ(parameter_count(net), 11173962 + 4800);
 }
 
-// The paper's 0.27M, by hand: convolutions 16 * 27 + 6 * 16^2 * 9 + 16 * 32 * 9 + 5 * 32^2 * 9 + 32 * 64 * 9 + 5 * 64^2 * 9
-// and the two 1x1 beside them, each channel of a convolution with batch norm's four numbers and a bias, the classifier.
+// The paper's 0.27M, by hand: convolutions 16 * 27 + 6 * 16^2 * 9 + 16 * 32 * 9 + 5 * 32^2 * 9 + 32 * 64 * 9 + 5 * 64^2
+// * 9 and the two 1x1 beside them, each channel of a convolution with batch norm's four numbers and a bias, the
+// classifier.
 TEST(Builtin, ResNet20HasThePapersWeights) {
   const Graph net = builtin("resnet20", 0, 3, 32, 32);
   std::int64_t weights = 0;

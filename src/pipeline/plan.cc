@@ -97,10 +97,17 @@ std::string describe_stage(const StageRecipe& stage) {
                     stage.sparsifier->pattern.empty() ? str_cat("level ", stage.sparsifier->config.sparsity_level)
                                                       : stage.sparsifier->pattern);
   }
+  if (stage.kind == StageKind::kPruneChannels) {
+    return str_cat("by ", to_string(stage.channels.criterion), ", level ", stage.channels.sparsity_level,
+                   ", widths a multiple of ", stage.channels.width_multiple);
+  }
   if (stage.kind == StageKind::kCalibrate) {
     return str_cat("uint8 x int8 per channel after up to ", stage.calibration_images, " images, ",
                    to_string(stage.quantize.observer.kind), stage.bias_correction ? ", biases corrected" : "",
                    ", masks held");
+  }
+  if (stage.permute_channels) {
+    masks = "channels reordered, " + masks;
   }
   if (stage.kind == StageKind::kOneShot) {
     return sparsity::sparsifier_needs_calibration(stage.sparsifier->name)

@@ -141,6 +141,22 @@ void check_distill(const TableReader& stage, const DistillRecipe& distill, const
   }
 }
 
+// Outputs of layers can be compared only while both networks have the same channels in the same order.
+void check_layers_match(const TableReader& reader, const StageRecipe& stage, const std::vector<StageRecipe>& before) {
+  if (stage.distill->options.layers.empty()) {
+    return;
+  }
+  bool changed = stage.permute_channels;
+  for (const StageRecipe& earlier : before) {
+    changed = earlier.name != stage.distill->teacher &&
+              (changed || earlier.permute_channels || earlier.kind == StageKind::kPruneChannels);
+  }
+  if (changed || stage.permute_channels) {
+    reader.fail("distill", str_cat("channels change between '", stage.distill->teacher, "' and this stage"),
+                "leave 'layers' out: logits can be compared all the same");
+  }
+}
+
 void read_stages(TableReader& top, const toml::table& table, Recipe& recipe) {
   const graph::Graph network = graph::builtin(recipe.model);
   const std::vector<std::string> weights = network.weight_names();
@@ -155,6 +171,7 @@ void read_stages(TableReader& top, const toml::table& table, Recipe& recipe) {
     StageRecipe stage = read_stage(readers[i], names[i], weights);
     if (stage.distill) {
       check_distill(readers[i], *stage.distill, seen, network);
+      check_layers_match(readers[i], stage, recipe.stages);
     }
     if (!seen.insert(stage.name).second) {
       readers[i].fail("name", str_cat("two stages are called '", stage.name, "'"), "give one of them another name");

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "pare/channels/prune_network.h"
 #include "pare/quant/qat.h"
 #include "pare/sparsity/schedule.h"
 #include "pare/sparsity/sparsifier.h"
@@ -16,10 +17,10 @@
 
 namespace pare::pipeline {
 
-enum class StageKind { kDense, kOneShot, kSparse, kCalibrate, kQat };
+enum class StageKind { kDense, kPruneChannels, kOneShot, kSparse, kCalibrate, kQat };
 // Whether weights train in it.
 [[nodiscard]] constexpr bool trains(StageKind kind) {
-  return kind != StageKind::kOneShot && kind != StageKind::kCalibrate;
+  return kind == StageKind::kDense || kind == StageKind::kSparse || kind == StageKind::kQat;
 }
 // The model is quantized after it. Such a stage is the last.
 [[nodiscard]] constexpr bool quantizes(StageKind kind) {
@@ -62,7 +63,9 @@ struct StageRecipe {
   // Set: masks move by this schedule. A QAT stage without it holds the masks that it finds.
   std::optional<SparsityScheduleRecipe> sparsity_schedule;
   std::vector<sparsity::SparseLayerConfig> layers;
-  bool bias_correction = true;  // calibrate
+  bool permute_channels = false;            // before masks are chosen
+  channels::ChannelPruningConfig channels;  // prune_channels only
+  bool bias_correction = true;              // calibrate
   std::int64_t calibration_images =
       512;  // one-shot, calibrate: so many of the training images, or all if there are fewer
   quant::QATConfig quantize;

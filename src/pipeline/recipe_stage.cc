@@ -20,11 +20,9 @@ template <typename Enum>
 using Names = std::vector<std::pair<std::string, Enum>>;
 
 const Names<StageKind>& kind_names() {
-  static const Names<StageKind> names = {{"dense", StageKind::kDense},
-                                         {"one_shot", StageKind::kOneShot},
-                                         {"sparse", StageKind::kSparse},
-                                         {"calibrate", StageKind::kCalibrate},
-                                         {"qat", StageKind::kQat}};
+  static const Names<StageKind> names = {
+      {"dense", StageKind::kDense},   {"prune_channels", StageKind::kPruneChannels}, {"one_shot", StageKind::kOneShot},
+      {"sparse", StageKind::kSparse}, {"calibrate", StageKind::kCalibrate},          {"qat", StageKind::kQat}};
   return names;
 }
 const Names<train::OptimizerKind>& optimizer_names() {
@@ -44,6 +42,13 @@ const Names<sparsity::LevelCurve>& curve_names() {
                                                     {"cubic", sparsity::LevelCurve::kCubic},
                                                     {"polynomial", sparsity::LevelCurve::kPolynomial},
                                                     {"exponential", sparsity::LevelCurve::kExponential}};
+  return names;
+}
+const Names<channels::ChannelCriterion>& criterion_names() {
+  static const Names<channels::ChannelCriterion> names = {
+      {"saliency", channels::ChannelCriterion::kSaliency},
+      {"fpgm", channels::ChannelCriterion::kFpgm},
+      {"batch_norm_scale", channels::ChannelCriterion::kBatchNormScale}};
   return names;
 }
 const Names<quant::ObserverKind>& observer_names() {
@@ -230,18 +235,24 @@ SparsityScheduleRecipe read_sparsity_schedule(TableReader& reader, double epochs
   return recipe;
 }
 
+// A name or glob that fits a weight of the model.
+std::string read_tensor_fqn(TableReader& reader, const std::vector<std::string>& weights) {
+  const std::string name = reader.required_text(
+      "tensor_fqn",
+      str_cat("name a weight, as in tensor_fqn = \"", weights.empty() ? "conv1.weight" : weights.back(), "\""));
+  if (std::none_of(weights.begin(), weights.end(),
+                   [&](const std::string& weight) { return glob_match(name, weight); })) {
+    reader.fail("tensor_fqn", str_cat("no weight of the model is called '", name, "'"), did_you_mean(name, weights),
+                ErrorCategory::kNotFound);
+  }
+  return name;
+}
+
 std::vector<sparsity::SparseLayerConfig> read_layers(TableReader& stage, const std::vector<std::string>& weights) {
   std::vector<sparsity::SparseLayerConfig> layers;
   for (TableReader& reader : stage.tables("layers")) {
     sparsity::SparseLayerConfig layer;
-    layer.tensor_fqn = reader.required_text(
-        "tensor_fqn",
-        str_cat("name a weight, as in tensor_fqn = \"", weights.empty() ? "conv1.weight" : weights.back(), "\""));
-    if (std::none_of(weights.begin(), weights.end(),
-                     [&](const std::string& weight) { return glob_match(layer.tensor_fqn, weight); })) {
-      reader.fail("tensor_fqn", str_cat("no weight of the model is called '", layer.tensor_fqn, "'"),
-                  did_you_mean(layer.tensor_fqn, weights), ErrorCategory::kNotFound);
-    }
+    layer.tensor_fqn = read_tensor_fqn(reader, weights);
     layer.why = reader.text("why", "");
     if (const auto pattern = reader.text("pattern")) {
       if (has_block_fields(reader)) {
@@ -302,6 +313,35 @@ void read_calibration(TableReader& stage_reader, StageRecipe& stage) {
   }
 }
 
+// A stage that takes channels away.
+StageRecipe read_prune_channels(TableReader& reader, StageRecipe stage, const std::vector<std::string>& weights) {
+  stage.epochs = 0.0;
+  channels::ChannelPruningConfig& config = stage.channels;
+  config.criterion = read_enum(reader, "criterion", config.criterion, criterion_names());
+  config.sparsity_level = reader.number("sparsity_level", config.sparsity_level, kFraction);
+  config.width_multiple = reader.integer("width_multiple", config.width_multiple, 1, 4096);
+  config.norm = reader.integer("norm", 1, 1, 2) == 1 ? channels::RowNorm::kL1 : channels::RowNorm::kL2;
+  for (TableReader& layer : reader.tables("layers")) {
+    const std::string name = read_tensor_fqn(layer, weights);
+    const double level = layer.number("sparsity_level", 0.0, kFraction);
+    for (const std::string& weight : weights) {
+      if (glob_match(name, weight)) {
+        config.levels[weight] = level;
+      }
+    }
+    static_cast<void>(layer.text("why"));
+    layer.finish();
+  }
+  std::map<std::string, std::string> hints;
+  for (const char* key :
+       {"epochs", "optimizer", "schedule", "sparsifier", "sparsity_schedule", "quantize", "distill"}) {
+    hints[key] = "a prune_channels stage only takes channels away; train in a stage after it";
+  }
+  reader.finish(hints);
+  at_place(reader, "sparsity_level", [&] { config.validate(); });
+  return stage;
+}
+
 // A stage that prunes without training.
 StageRecipe read_one_shot(TableReader& reader, StageRecipe stage, const std::vector<std::string>& weights) {
   stage.epochs = 0.0;
@@ -311,6 +351,7 @@ StageRecipe read_one_shot(TableReader& reader, StageRecipe stage, const std::vec
     stage.sparsifier.emplace();
   }
   stage.layers = read_layers(reader, weights);
+  stage.permute_channels = reader.boolean("permute_channels", stage.permute_channels);
   read_calibration(reader, stage);
   std::map<std::string, std::string> hints;
   for (const char* key : {"epochs", "optimizer", "schedule", "sparsity_schedule", "quantize", "distill"}) {
@@ -379,12 +420,13 @@ std::string to_string(StageKind kind) { return name_of(kind, kind_names()); }
 std::string to_string(sparsity::LevelCurve curve) { return name_of(curve, curve_names()); }
 std::string to_string(train::OptimizerKind kind) { return name_of(kind, optimizer_names()); }
 std::string to_string(train::LrCurve curve) { return name_of(curve, schedule_names()); }
+std::string to_string(channels::ChannelCriterion criterion) { return name_of(criterion, criterion_names()); }
 std::string to_string(quant::ObserverKind kind) { return name_of(kind, observer_names()); }
 
 StageRecipe read_stage(TableReader& reader, const std::string& name, const std::vector<std::string>& weights) {
   StageRecipe stage;
-  static_cast<void>(
-      reader.required_text("kind", "write kind = \"dense\", \"one_shot\", \"sparse\", \"calibrate\" or \"qat\""));
+  static_cast<void>(reader.required_text(
+      "kind", "write kind = \"dense\", \"prune_channels\", \"one_shot\", \"sparse\", \"calibrate\" or \"qat\""));
   stage.kind = read_enum(reader, "kind", stage.kind, kind_names());
   static_cast<void>(reader.text("name"));
   stage.name = name;
@@ -395,12 +437,17 @@ StageRecipe read_stage(TableReader& reader, const std::string& name, const std::
   stage.max_accuracy_drop = reader.number("max_accuracy_drop", NumberRange{0.0, 100.0});
 
   std::map<std::string, std::string> hints;
+  if (stage.kind == StageKind::kPruneChannels) {
+    return read_prune_channels(reader, std::move(stage), weights);
+  }
   if (stage.kind == StageKind::kOneShot) {
     return read_one_shot(reader, std::move(stage), weights);
   }
   if (stage.kind == StageKind::kCalibrate) {
     return read_calibrate(reader, std::move(stage));
   }
+  hints["permute_channels"] =
+      "channels are reordered where masks are chosen: in a stage of kind \"sparse\" or \"one_shot\"";
   hints["calibrate"] = "only stages of kind \"one_shot\" and \"calibrate\" look at data without training";
   stage.epochs = reader.number("epochs", stage.epochs, NumberRange{0.0, kMaxEpochs, true});
   if (auto optimizer = reader.table("optimizer")) {
@@ -432,6 +479,9 @@ StageRecipe read_stage(TableReader& reader, const std::string& name, const std::
       }
     } else if (stage.sparsifier) {
       stage.sparsity_schedule.emplace();
+    }
+    if (stage.kind == StageKind::kSparse) {
+      stage.permute_channels = reader.boolean("permute_channels", stage.permute_channels);
     }
     if (stage.sparsifier) {
       stage.layers = read_layers(reader, weights);

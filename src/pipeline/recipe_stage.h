@@ -18,5 +18,6 @@ namespace pare::pipeline {
 [[nodiscard]] std::string to_string(train::OptimizerKind kind);
 [[nodiscard]] std::string to_string(train::LrCurve curve);
 [[nodiscard]] std::string to_string(quant::ObserverKind kind);
+[[nodiscard]] std::string to_string(channels::ChannelCriterion criterion);
 
 }  // namespace pare::pipeline

@@ -20,6 +20,7 @@ using ::pare::testing::tiny_recipe;
 using ::pare::testing::TinyRun;
 
 const char* const kDense = "[[stage]]\nkind = \"dense\"\n";
+const char* const kPrune = "[[stage]]\nkind = \"prune_channels\"\n";
 const char* const kCalibrate = "[[stage]]\nkind = \"calibrate\"\n";
 const char* const kQat = "[[stage]]\nkind = \"qat\"\n";
 
@@ -163,6 +164,16 @@ std::vector<Wrong> wrong_recipes() {
        "trained first", ErrorCategory::kNotFound},
       {"NoTeacher", sparse("distill = { temperature = 2 }"), "distill", "there is no 'teacher'", "dense"},
       {"TaughtLayer", distilled("layers = [\"conv2\"]"), "distill", "no layer 'conv2'", "", ErrorCategory::kNotFound},
+      {"LayersOfReorderedChannels", distilled("layers = [\"relu2\"]") + "permute_channels = true\n", "distill",
+       "channels change between 'dense' and this stage", "logits"},
+      {"PermuteInQat", tiny_header() + kQat + "permute_channels = true\n", "permute_channels", "unknown key",
+       "where masks are chosen"},
+      {"UnknownCriterion", tiny_header() + kDense + kPrune + "criterion = \"taylor\"\n", "taylor",
+       "is no value for 'criterion'", "fpgm"},
+      {"EpochsOfPruneChannels", tiny_header() + kDense + kPrune + "epochs = 1\n", "epochs = 1", "unknown key",
+       "train in a stage after it"},
+      {"PrunedLayer", tiny_header() + kDense + kPrune + "layers = [ { tensor_fqn = \"conv9.weight\" } ]\n", "conv9",
+       "no weight of the model", "conv1.weight", ErrorCategory::kNotFound},
       {"ColdTeacher", distilled("temperature = 0"), "temperature", "must be above 0", ""},
       {"HalfBlock", sparse("sparsifier = { sparse_block_shape = [1, 2.5] }"), "sparse_block_shape", "whole numbers",
        ""},
@@ -356,6 +367,19 @@ TEST(Recipe, CanonicalTextCarriesAOneShotStage) {
   for (const char* text : {"stage.one_shot.calibrate.images=77", "stage.one_shot.sparsifier.name=wanda",
                            "stage.one_shot.sparsifier={ name = \"sparse_gpt\", pattern = \"16:1:4\" }",
                            "stage.one_shot.layers=[ { tensor_fqn = \"fc2.weight\", pattern = \"dense\" } ]"}) {
+    const std::string changed = load_recipe(run.recipe(), {text}).canonical_text;
+    EXPECT_NE(changed, base) << text;
+    EXPECT_EQ(parse_recipe(changed, run / "again.toml").canonical_text, changed) << text;
+  }
+}
+
+TEST(Recipe, CanonicalTextCarriesWhatChannelsDo) {
+  const TinyRun run(tiny_header() + kDense + kPrune + "[[stage]]\nkind = \"sparse\"\n");
+  const std::string base = load_recipe(run.recipe()).canonical_text;
+  for (const char* text : {"stage.prune_channels.criterion=fpgm", "stage.prune_channels.sparsity_level=0.3",
+                           "stage.prune_channels.width_multiple=16", "stage.prune_channels.norm=2",
+                           "stage.prune_channels.layers=[ { tensor_fqn = \"conv1.weight\", sparsity_level = 0.25 } ]",
+                           "stage.sparse.permute_channels=true"}) {
     const std::string changed = load_recipe(run.recipe(), {text}).canonical_text;
     EXPECT_NE(changed, base) << text;
     EXPECT_EQ(parse_recipe(changed, run / "again.toml").canonical_text, changed) << text;

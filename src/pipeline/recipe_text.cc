@@ -201,7 +201,18 @@ void add_stage(Lines& lines, const StageRecipe& stage) {
   if (stage.max_accuracy_drop) {
     lines.line("max_accuracy_drop", *stage.max_accuracy_drop);
   }
-  if (!trains(stage.kind)) {
+  if (stage.kind == StageKind::kPruneChannels) {
+    const channels::ChannelPruningConfig& config = stage.channels;
+    lines.line("criterion", text(to_string(config.criterion)));
+    lines.line("sparsity_level", config.sparsity_level);
+    lines.line("width_multiple", config.width_multiple);
+    lines.line("norm", std::int64_t{config.norm == channels::RowNorm::kL1 ? 1 : 2});
+    for (const auto& [weight, level] : config.levels) {
+      lines.table("[[stage.layers]]");
+      lines.line("tensor_fqn", text(weight));
+      lines.line("sparsity_level", level);
+    }
+  } else if (!trains(stage.kind)) {
     lines.line("calibrate.images", stage.calibration_images);
     if (stage.kind == StageKind::kCalibrate) {
       lines.line("calibrate.bias_correction", stage.bias_correction);
@@ -232,6 +243,9 @@ void add_stage(Lines& lines, const StageRecipe& stage) {
       lines.line("quantize.freeze_observers_epoch", stage.freeze_observers_epoch);
     }
     lines.line("quantize.fold_batch_norm", stage.quantize.fold_batch_norm);
+  }
+  if (stage.permute_channels) {
+    lines.line("permute_channels", true);
   }
   add_sparsity(lines, stage);
 }

@@ -409,6 +409,38 @@ TEST(Runner, AStageLearnsFromTheModelOfAnEarlierOne) {
   EXPECT_GT(record.runtime.accuracy, 60.0);
 }
 
+// Channels go, the rest is reordered and masked, and all of it survives checkpoints.
+TEST(Runner, PrunedAndReorderedChannelsConvertAndResume) {
+  const std::string text = tiny_header() + R"([[stage]]
+kind = "dense"
+epochs = 2
+optimizer = { lr = 2e-3 }
+[[stage]]
+kind = "prune_channels"
+sparsity_level = 0.5
+width_multiple = 4
+[[stage]]
+kind = "sparse"
+epochs = 1
+sparsifier = { pattern = "16:2:4" }
+permute_channels = true
+distill = { teacher = "dense" }
+[[stage]]
+kind = "qat"
+epochs = 1
+)";
+  const TinyRun whole(text);
+  const RunRecord record = run(whole);
+  EXPECT_EQ(record.runtime.mismatches, 0);
+  EXPECT_EQ(record.layers.at(1).shape, (Shape{32, 16, 3, 3}));
+  EXPECT_EQ(record.layers.at(1).pattern, "16:2:4");
+  EXPECT_EQ(record.stages.at(1).kind, "prune_channels");
+  const TinyRun parts(text);
+  (void)run(parts, {}, IfRunExists::kRefuse, /*train_only=*/true);
+  (void)run(parts, {}, IfRunExists::kResume);
+  EXPECT_EQ(get_file(parts.out() / "model.pare"), get_file(whole.out() / "model.pare"));
+}
+
 TEST(Runner, AResidualNetworkKeepsItsMasksAndItsNumbers) {
   const TinyRun tiny;
   const RunRecord record = run(tiny, {"model.builtin=resnet20"});

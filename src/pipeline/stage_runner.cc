@@ -160,21 +160,24 @@ train::CalibrationSet StageRunner::calibration_set() const {
           .progress = {}};
 }
 
-void StageRunner::run_without_training() {
-  monitor_.note(str_cat(label(), "  ", describe_stage(training_.stage())));
-  const auto began = Clock::now();
-  training_.begin_stage();
-  const bool prunes = training_.stage().kind == StageKind::kOneShot;
+void StageRunner::begin_stage() {
+  if (const std::string note = training_.begin_stage(); !note.empty()) {
+    monitor_.note(str_cat(label(), "  ", note));
+  }
+}
+
+// The work of a one-shot or a calibrate stage.
+void StageRunner::look_at_data(StageKind kind) {
   train::CalibrationSet set = calibration_set();
   bool begun = false;
   set.progress = [&](std::int64_t done, std::int64_t total) {
     if (!begun) {
-      monitor_.begin(label(), prunes ? "layers" : "passes", total, 0, 1.0);
+      monitor_.begin(label(), kind == StageKind::kOneShot ? "layers" : "passes", total, 0, 1.0);
       begun = true;
     }
     monitor_.advance(done);
   };
-  if (prunes) {
+  if (kind == StageKind::kOneShot) {
     training_.prune_in_one_shot(set);
   } else {
     training_.calibrate(set);
@@ -182,13 +185,23 @@ void StageRunner::run_without_training() {
   if (begun) {
     monitor_.end();
   }
+}
+
+void StageRunner::run_without_training() {
+  monitor_.note(str_cat(label(), "  ", describe_stage(training_.stage())));
+  const auto began = Clock::now();
+  begin_stage();
+  const StageKind kind = training_.stage().kind;
+  if (kind != StageKind::kPruneChannels) {
+    look_at_data(kind);
+  }
   training_.finish_stage();
   training_.progress.seconds = seconds_since(began);
   const train::Evaluation evaluation = evaluate();
   training_.progress.last_epoch_loss = evaluation.loss;
   add_evaluation(evaluation);
   std::ostringstream line;
-  line << label() << (prunes ? "  pruned in one shot" : "  calibrated") << "  loss " << std::fixed
+  line << label() << (kind == StageKind::kCalibrate ? "  calibrated" : "  pruned") << "  loss " << std::fixed
        << std::setprecision(4) << evaluation.loss << "  accuracy " << std::setprecision(2) << evaluation.accuracy
        << " %";
   monitor_.note(line.str());
@@ -211,7 +224,7 @@ void StageRunner::run_stage() {
                 "start the run anew with --overwrite");
   }
   monitor_.note(str_cat(label(), "  ", describe_stage(stage)));
-  training_.begin_stage();
+  begin_stage();
   training_.model().train();
   teacher_ = stage.distill ? load_stage_model(training_.recipe(), data_.image, data_.classes(),
                                               folder_.stage_checkpoint(stage.distill->teacher))

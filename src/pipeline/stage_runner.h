@@ -41,7 +41,9 @@ class StageRunner {
   void add_evaluation(const train::Evaluation& evaluation);
   void end_epoch();
   void save();
+  void begin_stage();
   void run_without_training();
+  void look_at_data(StageKind kind);
   [[nodiscard]] train::CalibrationSet calibration_set() const;
   void finish_stage(std::int64_t steps, double base_lr);
   void record_stage(std::int64_t steps, double base_lr);

@@ -10,6 +10,7 @@
 #include "pare/base/error.h"
 #include "pare/base/strings.h"
 #include "pare/graph/builtin.h"
+#include "pare/pipeline/channel_steps.h"
 #include "pare/pipeline/report/report.h"
 #include "pare/quant/calibrate.h"
 #include "pare/sparsity/sparsifiers.h"
@@ -93,6 +94,15 @@ std::shared_ptr<train::Model> fresh_model(const Recipe& recipe, const Shape& ima
       train::parse_device(recipe.device));
 }
 
+// Stages that take channels away leave a model of other extents.
+void take_extents(train::Model& model, const Recipe& recipe, const std::map<std::string, torch::Tensor>& state) {
+  const bool prunes = std::any_of(recipe.stages.begin(), recipe.stages.end(),
+                                  [](const StageRecipe& stage) { return stage.kind == StageKind::kPruneChannels; });
+  if (prunes) {
+    model.rebuild(with_extents_of(model.to_graph(train::Model::Weights::kDense), state));
+  }
+}
+
 // What [model] checkpoint names becomes the model's state.
 void load_trained(train::Model& model, const std::filesystem::path& path) {
   const std::map<std::string, torch::Tensor> state = model_state(train::read_checkpoint(path));
@@ -116,8 +126,10 @@ void load_trained(train::Model& model, const std::filesystem::path& path) {
 
 std::shared_ptr<train::Model> load_stage_model(const Recipe& recipe, const Shape& image, std::int64_t classes,
                                                const std::filesystem::path& path) {
+  const std::map<std::string, torch::Tensor> state = model_state(train::read_checkpoint(path));
   std::shared_ptr<train::Model> model = fresh_model(recipe, image, classes);
-  model->load_state(model_state(train::read_checkpoint(path)));
+  take_extents(*model, recipe, state);
+  model->load_state(state);
   model->eval();
   return model;
 }
@@ -180,6 +192,7 @@ Training::Training(const Recipe& recipe, const Shape& image, std::int64_t classe
     fail_corrupt("it does not say how far QAT is");
   }
   // The model gets the structure that it had; then its tensors can be loaded.
+  take_extents(*model_, recipe_, state);
   if (static_cast<train::QatState>(qat_state->second.item<std::int64_t>()) != train::QatState::kNone) {
     if (!quantizes(recipe_.stages.back().kind)) {
       fail_corrupt("it has quantizers, and the recipe has no stage that quantizes");
@@ -224,7 +237,8 @@ std::int64_t Training::freeze_step() const {
   return epoch < 0.0 ? -1 : std::max<std::int64_t>(1, std::llround(epoch * static_cast<double>(steps_per_epoch_)));
 }
 
-void Training::begin_stage() {
+std::string Training::begin_stage() {
+  std::string note;
   const StageRecipe& recipe = stage();
   const bool fresh = progress.step == 0;
   if (fresh) {
@@ -233,18 +247,27 @@ void Training::begin_stage() {
     if (quantizes(recipe.kind)) {
       quant::prepare_qat(*model_, recipe.quantize);
     }
-    if (sparsifier_ != nullptr && (recipe.sparsifier || recipe.kind == StageKind::kDense)) {
+    const bool lifts =
+        recipe.sparsifier || recipe.kind == StageKind::kDense || recipe.kind == StageKind::kPruneChannels;
+    if (sparsifier_ != nullptr && lifts) {
       sparsifier_->lift_masks();
       sparsifier_.reset();
       progress.sparsifier_stage = -1;
     }
     if (recipe.sparsifier) {
       prepare_sparsifier(progress.stage);
+      if (recipe.permute_channels) {
+        note = permute_model(*model_, *sparsifier_, recipe_.seed);
+        prepare_sparsifier(progress.stage);
+      }
+    }
+    if (recipe.kind == StageKind::kPruneChannels) {
+      note = prune_model(*model_, recipe.channels);
     }
   }
   scheduler_.reset();
   if (!trains(recipe.kind)) {
-    return;
+    return note;
   }
   if (sparsifier_ != nullptr) {
     if (recipe.sparsity_schedule) {
@@ -263,6 +286,7 @@ void Training::begin_stage() {
     train::load_optimizer(*optimizer_, pending_optimizer_);
     pending_optimizer_.clear();
   }
+  return note;
 }
 
 void Training::prune_in_one_shot(const train::CalibrationSet& set) {

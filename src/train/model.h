@@ -81,6 +81,11 @@ class Model : public torch::nn::Module {
   // tensors, so optimizers must be made afterwards. Throws kState once QAT has been prepared.
   void fold_batch_norm();
 
+  // The same network with other weights, and other channels for that matter: as to_graph() gave it, changed. Parameters
+  // are new tensors, so optimizers must be made afterwards. Throws kState while masks or quantizers are there, and what
+  // the constructor does.
+  void rebuild(graph::Graph graph);
+
   // The float graph with the current values of dense weights (masked: with the masks applied), biases and statistics.
   enum class Weights { kDense, kMasked };
   [[nodiscard]] graph::Graph to_graph(Weights weights) const;

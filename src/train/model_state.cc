@@ -78,6 +78,17 @@ void Model::fold_batch_norm() {
   }
 }
 
+void Model::rebuild(graph::Graph graph) {
+  const bool bare = std::all_of(weights_.begin(), weights_.end(), [](const auto& weight) {
+    return !weight->mask().defined() && weight->fake_quantizer() == nullptr;
+  });
+  if (!bare || !activation_quantizers_.empty() || qat_state() != QatState::kNone) {
+    throw Error(ErrorCategory::kState, "channels cannot change under masks and quantizers",
+                str_cat("model '", graph_.name, "'"), "change them first, and choose masks for what comes out");
+  }
+  build(std::move(graph));
+}
+
 std::vector<std::pair<std::string, torch::Tensor>> Model::state() const {
   std::vector<std::pair<std::string, torch::Tensor>> state;
   for (const auto& list : {named_parameters(), named_buffers()}) {
