@@ -4,7 +4,8 @@
 // later ONNX) consumes one. A float graph holds Conv, BatchNormalization, Relu, Add, GlobalAveragePool, MaxPool,
 // Flatten, Gemm; conversion yields an integer graph of QuantizeLinear, QLinearConv, QLinearAdd,
 // QLinearGlobalAveragePool, MaxPool, Flatten, QGemm. In an integer graph values are codes or float32: QuantizeLinear
-// and DequantizeLinear lead from one to the other, QLinearConv and QGemm may give either, and Add adds float32.
+// and DequantizeLinear lead from one to the other, QLinearConv, QGemm and QLinearAttention may give either, and Add,
+// LayerNormalization and Gelu (which stand in float graphs as well) read float32; the last two may give codes.
 //
 // Values of a graph carry their shape (first dimension kBatch) and, in an integer graph, their quantization; an
 // initializer carries dtype, shape, encoding and quantization of its own. So a quantized operator takes
@@ -20,6 +21,11 @@
 //   Add, QLinearAdd     two values of one shape (nothing is broadcast); QLinearAdd: fused_activation
 //   GlobalAveragePool, QLinearGlobalAveragePool
 //                       x [batch, channels, h, w], to [batch, channels, 1, 1]
+//   LayerNormalization  x [..., n], weight [n], bias [n]; axis = -1, epsilon
+//   Gelu                approximate = "none"
+//   Attention, QLinearAttention
+//                       q, k, v [batch, length, features] of one shape; q_num_heads = kv_num_heads, which cut the
+//                       features; softmax(Q K^T / sqrt(features of a head)) V by head
 //   MaxPool             kernel_shape, strides (default 1, as ONNX's), pads
 //   Flatten             axis (1 only)
 //   Relu, QuantizeLinear, DequantizeLinear
@@ -169,7 +175,7 @@ inline constexpr std::int64_t kMaxReductionElems = (2147483647LL - kMaxBias) / (
 // and fills in `values[...].shape` and `.dtype` of every node's output from the input's value and the operators' rules.
 // A value's shape that is there already must agree; an empty one is filled in. The graph's input value must be
 // complete. In an integer graph the outputs of all operators that give codes must have their quantization beforehand,
-// but for MaxPool and Flatten, which pass theirs on. QLinearConv and QGemm give float32 where there is none.
+// but for MaxPool and Flatten, which pass theirs on. What may give either gives float32 where there is none.
 // Nothing may be left over: every node, value and initializer is needed by the output, an initializer by one node only.
 // Throws kCorruptData that names the node and the contradiction; kUnsupported for an unknown op_type, for an attribute
 // outside what is listed above and for a weight that several nodes share.

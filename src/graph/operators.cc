@@ -235,6 +235,55 @@ Value infer_add(const Graph& graph, const Node& node) {
   return quantized(graph, node, a);
 }
 
+// A value that becomes codes where that is what its quantization says: of an operator that reads float32.
+Value infer_gelu(const Graph& graph, const Node& node) {
+  const std::string approximate = node.string_attribute("approximate", "none");
+  if (approximate != "none") {
+    fail(graph, node, kPromiseStructure, str_cat("approximate '", approximate, "' is not known"),
+         ErrorCategory::kUnsupported, "pare has the exact form only, \"none\"");
+  }
+  return quantized_or_float(graph, node, input_value(graph, node).shape);
+}
+
+Value infer_layer_norm(const Graph& graph, const Node& node) {
+  const Shape& x = input_value(graph, node).shape;
+  if (x.size() == 4) {
+    fail(graph, node, kPromiseShape, "it normalizes rows of features, and its input is an image");
+  }
+  for (const std::size_t index : {1, 2}) {
+    (void)require_initializer(graph, node, index, DType::kF32, {x.back()});
+  }
+  const float epsilon = node.float_attribute("epsilon", 1e-5F);
+  if (!(epsilon > 0.0F && epsilon <= 1.0F)) {
+    fail(graph, node, kPromiseStructure, str_cat("epsilon ", epsilon, " must lie in (0, 1]"));
+  }
+  return quantized_or_float(graph, node, x);
+}
+
+Value infer_attention(const Graph& graph, const Node& node) {
+  require_rank(graph, node, 3);
+  const Shape& q = input_value(graph, node).shape;
+  for (const std::size_t index : {1, 2}) {
+    const Shape& other = graph.values.at(node.inputs[index]).shape;
+    if (other != q) {
+      fail(graph, node, kPromiseShape,
+           str_cat("its inputs '", node.inputs[0], "' ", to_string(q), " and '", node.inputs[index], "' ",
+                   to_string(other), " must have one shape"));
+    }
+  }
+  const std::int64_t heads = node.int_attribute("q_num_heads", 1);
+  if (heads < 1 || q[2] % heads != 0 || node.int_attribute("kv_num_heads", 1) != heads) {
+    fail(graph, node, kPromiseStructure,
+         str_cat("its ", q[2], " features must be those of q_num_heads = kv_num_heads heads, not of ", heads));
+  }
+  if (std::max(q[1], q[2] / heads) > kMaxReductionElems) {
+    fail(graph, node, kPromiseRange,
+         str_cat("a head multiplies ", q[1], " x ", q[2] / heads, "; beyond ", kMaxReductionElems,
+                 " products a sum could leave int32"));
+  }
+  return quantized_or_float(graph, node, q);
+}
+
 Value infer_global_average_pool(const Graph& graph, const Node& node) {
   require_rank(graph, node, 4);
   const Shape& x = input_value(graph, node).shape;
@@ -280,6 +329,12 @@ constexpr AttributeRule kMaxPoolAttributes[] = {
     {.name = "strides", .type = AttributeType::kInts},
     {.name = "pads", .type = AttributeType::kInts}};
 constexpr AttributeRule kQAddAttributes[] = {{.name = "fused_activation", .type = AttributeType::kString}};
+constexpr AttributeRule kGeluAttributes[] = {{.name = "approximate", .type = AttributeType::kString}};
+constexpr AttributeRule kLayerNormAttributes[] = {{.name = "axis", .type = AttributeType::kInt, .only = -1},
+                                                  {.name = "epsilon", .type = AttributeType::kFloat}};
+constexpr AttributeRule kAttentionAttributes[] = {
+    {.name = "q_num_heads", .type = AttributeType::kInt, .required = true},
+    {.name = "kv_num_heads", .type = AttributeType::kInt, .required = true}};
 constexpr AttributeRule kFlattenAttributes[] = {{.name = "axis", .type = AttributeType::kInt, .only = 1}};
 
 constexpr OperatorSchema kSchemas[] = {
@@ -289,6 +344,10 @@ constexpr OperatorSchema kSchemas[] = {
     {"Relu", OperatorKind::kTrained, 1, 1, {}, infer_same},
     {"GlobalAveragePool", OperatorKind::kTrained, 1, 1, {}, infer_global_average_pool},
     {"Add", OperatorKind::kReal, 2, 2, {}, infer_add, 2, 3},
+    {"Gelu", OperatorKind::kReal, 1, 1, kGeluAttributes, infer_gelu, 1, 3},
+    {"LayerNormalization", OperatorKind::kReal, 3, 3, kLayerNormAttributes, infer_layer_norm, 1, 3},
+    {"Attention", OperatorKind::kTrained, 3, 3, kAttentionAttributes, infer_attention, 3},
+    {"QLinearAttention", OperatorKind::kDeployed, 3, 3, kAttentionAttributes, infer_attention, 3, 3},
     {"MaxPool", OperatorKind::kPosition, 1, 1, kMaxPoolAttributes, infer_max_pool},
     {"Flatten", OperatorKind::kPosition, 1, 1, kFlattenAttributes, infer_flatten},
     {"QuantizeLinear", OperatorKind::kQuantize, 1, 1, {}, infer_quantize_linear},
@@ -402,7 +461,11 @@ Value infer_output(const Graph& graph, const Node& node, const OperatorSchema& s
                    safetensors_name(expected)));
     }
   }
-  return schema.infer(graph, node);
+  Value output = schema.infer(graph, node);
+  if (!integer_graph && output.quantization.has_value()) {
+    fail(graph, node, kPromiseStructure, "its output has a quantization, in a graph that computes in float32");
+  }
+  return output;
 }
 
 }  // namespace internal

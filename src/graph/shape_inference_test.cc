@@ -493,6 +493,51 @@ TEST(ShapeInference, NamesTheNodeOfAMixedGraphThatIsWrong) {
   EXPECT_EQ(rows.values.at("down.out").dtype, DType::kF32);
 }
 
+TEST(ShapeInference, NamesTheNodeOfAnEncoderThatIsWrong) {
+  const auto scale = [](const std::string& value, float to) {
+    return [=](Graph& g) { g.values[value].quantization->scales = {to}; };
+  };
+  expect_refused(
+      testing::encoder_artifact(3).graph,
+      {{"heads that do not divide", "attention0", kCorrupt, attribute("attention0", "q_num_heads", std::int64_t{5}),
+        "kv_num_heads heads"},
+       {"other heads of keys", "attention0", kCorrupt, attribute("attention0", "kv_num_heads", std::int64_t{4}), ""},
+       {"no heads", "attention0", kCorrupt, attribute("attention0", "q_num_heads", std::int64_t{0}), ""},
+       {"a mask", "attention0", kUnsupported, attribute("attention0", "is_causal", std::int64_t{1}), "is_causal"},
+       {"float32 keys", "attention0", kCorrupt, [](Graph& g) { node_named(g, "attention0").inputs[1] = "input"; },
+        "must be U8"},
+       {"an operator of float graphs", "attention0", kUnsupported,
+        [](Graph& g) { node_named(g, "attention0").op_type = "Attention"; }, "float graphs"},
+       {"scores beyond float32", "attention0", kCorrupt,
+        [](Graph& g) {
+          for (const char* value : {"q0.out", "k0.out"}) g.values[value].quantization->scales = {1e15F};
+        },
+        "more than float32 holds"},
+       {"the approximation", "gelu0", kUnsupported, attribute("gelu0", "approximate", std::string("tanh")), "tanh"},
+       {"Gelu of codes", "gelu0", kCorrupt, [](Graph& g) { node_named(g, "gelu0").inputs[0] = "wide0.out"; },
+        "must be F32"},
+       {"scale 0 of an activation", "gelu0", kCorrupt, scale("gelu0.out", 0.0F)},
+       {"epsilon 0", "norm_a0", kCorrupt, attribute("norm_a0", "epsilon", 0.0F), "epsilon"},
+       {"another axis", "norm_a0", kUnsupported, attribute("norm_a0", "axis", std::int64_t{1}), "axis"},
+       {"weights of other features", "norm_a0", kCorrupt,
+        [](Graph& g) {
+          g.initializers["norm_a0.weight"] = Initializer::f32({2}, {1.0F, 1.0F});
+        },
+        "[24]"},
+       {"a weight that is no number", "norm_a0", kCorrupt,
+        [](Graph& g) {
+          g.initializers["norm_a0.bias"] = Initializer::f32({24}, std::vector<float>(24, std::nanf("")));
+        },
+        "entry 0"}});
+}
+
+TEST(ShapeInference, FloatGraphsHaveNoCodes) {
+  Graph graph = encoder(1, {.layers = 1, .length = 4, .features = 8, .hidden = 8, .heads = 2});
+  graph.values["layer0.gelu.out"].quantization = Quantization{.scales = {1.0F}, .zero_point = 0, .axis = -1};
+  expect_refused(encoder(1, {.layers = 1, .length = 4, .features = 8, .hidden = 8, .heads = 2}),
+                 {{"codes", "layer0.gelu", kCorrupt, [&](Graph& g) { g = graph; }, "computes in float32"}});
+}
+
 TEST(ShapeInference, DepthwiseConvolutionsGiveCodes) {
   const Graph sound = testing::random_integer_graph(7, testing::depthwise_options(false));
   expect_refused(sound, {{"float32", "conv2", kCorrupt, [](Graph& g) { g.values["conv2.out"].quantization.reset(); },

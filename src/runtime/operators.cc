@@ -7,21 +7,6 @@
 
 namespace pare::runtime {
 
-namespace {
-
-// Into how many blocks `items` of work are cut: one for one thread, which then passes over its weights only once.
-std::int64_t block_count(const ThreadPool& pool, std::int64_t items, std::int64_t work_per_item) {
-  if (pool.threads() == 1 || items == 0) return 1;
-  const auto tile = static_cast<std::int64_t>(tile_items(pool, items, work_per_item));
-  return (items + tile - 1) / tile;
-}
-
-void* scratch_of(const RunContext& context, std::size_t slot) {
-  return context.scratch + slot * context.scratch_stride;
-}
-
-}  // namespace
-
 QConv::QConv(const kernels::QConvKernel& kernel, kernels::QConvArgs args, PackedLayer packed, std::size_t input_offset,
              std::size_t output_offset)
     : kernel_(kernel),

@@ -47,8 +47,8 @@ Dequantize::Dequantize(const kernels::DequantizeKernel& kernel, format::AffinePa
     : kernel_(kernel), params_(params), elems_(elems), input_offset_(input_offset), output_offset_(output_offset) {}
 
 void Dequantize::run(const RunContext& context) const {
-  const kernels::DequantizeArgs args{at<const std::uint8_t>(context, input_offset_),
-                                     at<float>(context, output_offset_), params_.scale, params_.zero_point};
+  const kernels::DequantizeArgs args{at<const std::uint8_t>(context, input_offset_), at<float>(context, output_offset_),
+                                     params_.scale, params_.zero_point};
   spread_elems(context, context.batch * elems_, 1,
                [&](std::int64_t begin, std::int64_t end) { kernel_.run(args, begin, end); });
 }
@@ -65,5 +65,69 @@ void AddReal::run(const RunContext& context) const {
     kernel_.run(a + begin, b + begin, y + begin, end - begin);
   });
 }
+
+kernels::RealOutput RealDestination::in(const RunContext& context) const {
+  kernels::RealOutput y;
+  if (codes) {
+    y.codes = at<std::uint8_t>(context, offset);
+    y.scale = params.scale;
+    y.zero_point = params.zero_point;
+  } else {
+    y.real = at<float>(context, offset);
+  }
+  return y;
+}
+
+// Work of the functions below, in bytes moved that take as long (operator_work.h).
+constexpr std::int64_t kGeluWork = 16;
+constexpr std::int64_t kLayerNormWork = 8;
+
+Gelu::Gelu(const kernels::GeluKernel& kernel, std::int64_t elems, std::size_t input_offset, RealDestination output)
+    : kernel_(kernel), elems_(elems), input_offset_(input_offset), output_(output) {}
+
+void Gelu::run(const RunContext& context) const {
+  const kernels::GeluArgs args{input_at<float>(context, input_offset_), output_.in(context)};
+  spread_elems(context, context.batch * elems_, kGeluWork,
+               [&](std::int64_t begin, std::int64_t end) { kernel_.run(args, begin, end); });
+}
+
+LayerNorm::LayerNorm(const kernels::LayerNormKernel& kernel, std::vector<float> weight, std::vector<float> bias,
+                     float epsilon, std::int64_t rows, std::size_t input_offset, RealDestination output)
+    : kernel_(kernel),
+      weight_(std::move(weight)),
+      bias_(std::move(bias)),
+      epsilon_(epsilon),
+      rows_(rows),
+      input_offset_(input_offset),
+      output_(output) {}
+
+void LayerNorm::run(const RunContext& context) const {
+  const auto features = static_cast<std::int64_t>(weight_.size());
+  const kernels::LayerNormArgs args{
+      features, input_at<float>(context, input_offset_), weight_.data(), bias_.data(), epsilon_, output_.in(context)};
+  spread(context, context.batch * rows_, kLayerNormWork * features,
+         [&](std::int64_t begin, std::int64_t end) { kernel_.run(args, begin, end); });
+}
+
+Attention::Attention(const kernels::AttentionKernel& kernel, kernels::AttentionArgs args, std::size_t q_offset,
+                     std::size_t k_offset, std::size_t v_offset, RealDestination output)
+    : kernel_(kernel), args_(args), q_offset_(q_offset), k_offset_(k_offset), v_offset_(v_offset), output_(output) {}
+
+void Attention::run(const RunContext& context) const {
+  kernels::AttentionArgs args = args_;
+  args.q = at<const std::uint8_t>(context, q_offset_);
+  args.k = at<const std::uint8_t>(context, k_offset_);
+  args.v = at<const std::uint8_t>(context, v_offset_);
+  args.y = output_.in(context);
+  const std::int64_t heads = context.batch * args.heads;
+  const std::int64_t blocks =
+      block_count(context.pool, heads, 2 * args.length * args.length * args.head_elems / kMacsPerByte);
+  context.pool.parallel_for_slots(static_cast<std::size_t>(blocks), [&](std::size_t slot, std::size_t index) {
+    const auto block = static_cast<std::int64_t>(index);
+    kernel_.run(args, heads * block / blocks, heads * (block + 1) / blocks, scratch_of(context, slot));
+  });
+}
+
+std::size_t Attention::scratch_bytes() const { return kernel_.scratch_bytes(args_); }
 
 }  // namespace pare::runtime

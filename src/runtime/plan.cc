@@ -113,6 +113,9 @@ std::unique_ptr<Operator> Planner::make_operator(const graph::Node& node, Planne
       {"QLinearAdd", &Planner::add_codes},
       {"QLinearGlobalAveragePool", &Planner::global_average_pool},
       {"Add", &Planner::add_real},
+      {"Gelu", &Planner::gelu},
+      {"LayerNormalization", &Planner::layer_norm},
+      {"QLinearAttention", &Planner::attention},
   };
   for (const Row& row : kOperators) {
     if (node.op_type == row.op_type) return (this->*row.plan)(node, layer);

@@ -13,9 +13,8 @@ namespace pare::runtime {
 namespace {
 
 // Weights as the packing routine of a format reads them; `grouped` keeps dense codes in group order alive.
-kernels::CanonicalWeights canonical(const graph::Initializer& weight,
-                                                         kernels::WeightFormat format, std::int64_t line_segments,
-                                                         std::vector<std::int8_t>& grouped) {
+kernels::CanonicalWeights canonical(const graph::Initializer& weight, kernels::WeightFormat format,
+                                    std::int64_t line_segments, std::vector<std::int8_t>& grouped) {
   const format::TwoFourLayout layout = graph::two_four_layout(weight.shape);
   kernels::CanonicalWeights canonical;
   canonical.n = layout.rows;
@@ -62,7 +61,7 @@ kernels::Epilogue Planner::epilogue_of(const graph::Node& node) const {
 
 template <typename Kernel>
 PackedLayer Planner::pack(const graph::Node& node, const Kernel& kernel, std::int64_t line_segments,
-                               PlannedLayer& layer) const {
+                          PlannedLayer& layer) const {
   const graph::Initializer& weight = graph_.initializers.at(node.inputs[1]);
   std::vector<std::int8_t> grouped;
   const kernels::CanonicalWeights weights = canonical(weight, kernel.format, line_segments, grouped);
@@ -75,8 +74,7 @@ PackedLayer Planner::pack(const graph::Node& node, const Kernel& kernel, std::in
   const bool to_float = values_.at(node.output).dtype == DType::kF32;
   for (const float weight_scale : weight.quantization->scales) {
     const float scale = format::accumulator_scale(input_scale, weight_scale);
-    packed.multiplier.push_back(to_float ? scale
-                                         : format::requantize_multiplier(scale, params_of(node.output).scale));
+    packed.multiplier.push_back(to_float ? scale : format::requantize_multiplier(scale, params_of(node.output).scale));
   }
   describe_weight(node, kernel.name, packed.weights.size(), layer);
   if (kernel.format != kernels::WeightFormat::kDense && !kernel.uses_zeros(weights)) {
@@ -87,7 +85,7 @@ PackedLayer Planner::pack(const graph::Node& node, const Kernel& kernel, std::in
 }
 
 void Planner::describe_weight(const graph::Node& node, const char* kernel, std::size_t packed_bytes,
-                     PlannedLayer& layer) const {
+                              PlannedLayer& layer) const {
   const graph::Initializer& weight = graph_.initializers.at(node.inputs[1]);
   layer.kernel = kernel;
   layer.pattern = weight.pattern();
@@ -103,7 +101,7 @@ void Planner::describe_weight(const graph::Node& node, const char* kernel, std::
 
 // The form in which a layer runs; why it is not the stored one goes into the layer's note.
 kernels::WeightFormat Planner::choose(const graph::Initializer& weight, const LayerWork& work,
-                                           PlannedLayer& layer) const {
+                                      PlannedLayer& layer) const {
   const FormatChoice choice = choose_format(work, format_of(weight), weight.vnm, isa_, cpu_vendor());
   add_note(choice.note, layer);
   return choice.format;
@@ -127,8 +125,7 @@ std::unique_ptr<Operator> Planner::dense_conv(const graph::Node& node, PlannedLa
   args.shape.out_c = output.shape[0];
   args.x_zero_point = params_of(node.inputs[0]).zero_point;
   args.epilogue = epilogue_of(node);
-  return std::make_unique<QConv>(kernel, args,
-                                 pack(node, kernel, window.dilation_w == 1 ? window.kernel_w : 1, layer),
+  return std::make_unique<QConv>(kernel, args, pack(node, kernel, window.dilation_w == 1 ? window.kernel_w : 1, layer),
                                  input.offset, output.offset);
 }
 
@@ -148,14 +145,13 @@ std::unique_ptr<Operator> Planner::depthwise(const graph::Node& node, PlannedLay
   }
   // One channel a segment: group order is [channels][taps], whatever the encoding.
   const std::vector<std::int8_t> codes = graph::codes_in_group_order(weight);
-  const kernels::DepthwiseWeights weights{
-      .channels = input.shape[0],
-      .kernel_h = window.kernel_h,
-      .kernel_w = window.kernel_w,
-      .values = codes.data(),
-      .bias = graph_.initializers.at(node.inputs[2]).data.as<std::int32_t>().data(),
-      .multiplier = multipliers.data(),
-      .x_zero_point = input_params.zero_point};
+  const kernels::DepthwiseWeights weights{.channels = input.shape[0],
+                                          .kernel_h = window.kernel_h,
+                                          .kernel_w = window.kernel_w,
+                                          .values = codes.data(),
+                                          .bias = graph_.initializers.at(node.inputs[2]).data.as<std::int32_t>().data(),
+                                          .multiplier = multipliers.data(),
+                                          .x_zero_point = input_params.zero_point};
   AlignedBytes packed(kernel.packed_bytes(weights));
   kernel.pack(weights, packed.data());
   kernels::DepthwiseArgs args;
@@ -175,8 +171,7 @@ std::unique_ptr<Operator> Planner::gemm(const graph::Node& node, PlannedLayer& l
   const std::int64_t n = weight.shape[0];
   const std::int64_t k = weight.shape[1];
   const std::int64_t rows = input.elems / k;  // of one image, or whatever one of the batch is
-  const kernels::QGemmKernel& kernel =
-      kernels::find_qgemm_kernel(choose(weight, {rows, n, k}, layer), isa_);
+  const kernels::QGemmKernel& kernel = kernels::find_qgemm_kernel(choose(weight, {rows, n, k}, layer), isa_);
   kernels::QGemmArgs args;
   args.a_stride_bytes = k;
   args.a_zero_point = params_of(node.inputs[0]).zero_point;
@@ -185,7 +180,8 @@ std::unique_ptr<Operator> Planner::gemm(const graph::Node& node, PlannedLayer& l
   args.n = n;
   args.k = k;
   args.epilogue = epilogue_of(node);
-  return std::make_unique<QGemm>(kernel, args, rows, pack(node, kernel, 1, layer), input.offset, values_.at(node.output).offset);
+  return std::make_unique<QGemm>(kernel, args, rows, pack(node, kernel, 1, layer), input.offset,
+                                 values_.at(node.output).offset);
 }
 
 }  // namespace pare::runtime

@@ -1,7 +1,7 @@
 // The work behind make_plan: one member function an operator. Internal to runtime/.
 //
-// An operator of its own takes a class in operators*.h, a function here, in the file of its kind, and a row of the table
-// in plan.cc.
+// An operator of its own takes a class in operators*.h, a function here, in the file of its kind, and a row of the
+// table in plan.cc.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +13,7 @@
 #include "pare/format/affine.h"
 #include "pare/graph/artifact.h"
 #include "pare/runtime/format_choice.h"
+#include "pare/runtime/operators_real.h"
 #include "pare/runtime/plan.h"
 
 namespace pare::runtime {
@@ -62,6 +63,10 @@ class Planner {
   [[nodiscard]] std::unique_ptr<Operator> quantize_image(const graph::Node& node, PlannedLayer& layer);
   [[nodiscard]] std::unique_ptr<Operator> dequantize(const graph::Node& node, PlannedLayer& layer);
   [[nodiscard]] std::unique_ptr<Operator> add_real(const graph::Node& node, PlannedLayer& layer);
+  [[nodiscard]] std::unique_ptr<Operator> gelu(const graph::Node& node, PlannedLayer& layer);
+  [[nodiscard]] std::unique_ptr<Operator> layer_norm(const graph::Node& node, PlannedLayer& layer);
+  [[nodiscard]] std::unique_ptr<Operator> attention(const graph::Node& node, PlannedLayer& layer);
+  [[nodiscard]] RealDestination destination_of(const graph::Node& node) const;
 
   const graph::Artifact& artifact_;
   const graph::Graph& graph_;

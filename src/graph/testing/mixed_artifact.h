@@ -151,4 +151,46 @@ class MixedGraphBuilder {
   return net.finish();
 }
 
+// Two layers of a transformer encoder, in all forms that its operators have: normalized, activated and attended to
+// codes and to float32.
+[[nodiscard]] inline Artifact encoder_artifact(std::uint64_t seed) {
+  using Output = MixedGraphBuilder::Output;
+  constexpr std::int64_t kFeatures = 24;
+  MixedGraphBuilder net(seed, "small_encoder", {9, kFeatures});
+  const auto norm = [&](const std::string& name, const std::string& x, Output output) {
+    const std::string weight = net.constant(name + ".weight", kFeatures, 1.0F, 0.3F);
+    return net.append(name, "LayerNormalization", {x, weight, net.constant(name + ".bias", kFeatures, 0.0F, 0.3F)},
+                      {{"epsilon", 1e-5F}}, output);
+  };
+  std::string x = "input";
+  std::string codes = net.quantize("quantize", x);
+  for (const std::string layer : {"0", "1"}) {
+    const Output either = layer == "0" ? Output::kCodes : Output::kReal;
+    const auto project = [&](const std::string& name) {
+      return net.gemm(name + layer, codes, kFeatures, kFeatures, Output::kCodes);
+    };
+    const std::string q = project("q");
+    const std::string k = project("k");
+    const std::string v = project("v");
+    const std::int64_t heads = layer == "0" ? 3 : 2;
+    std::string mixed = net.append("attention" + layer, "QLinearAttention", {q, k, v},
+                                   {{"q_num_heads", heads}, {"kv_num_heads", heads}}, either);
+    if (either == Output::kReal) mixed = net.quantize("mixed" + layer, mixed);
+    const std::string out = net.gemm("out" + layer, mixed, kFeatures, kFeatures, Output::kReal);
+    x = norm("norm_a" + layer, net.add("add_a" + layer, x, out), Output::kReal);
+    const std::string wide = net.gemm("up" + layer, net.quantize("wide" + layer, x), kFeatures, 40, Output::kReal);
+    std::string active = net.append("gelu" + layer, "Gelu", {wide}, {}, either);
+    if (either == Output::kReal) active = net.quantize("active" + layer, active);
+    const std::string down = net.gemm("down" + layer, active, 40, kFeatures, Output::kReal);
+    const std::string sum = net.add("add_b" + layer, x, down);
+    if (layer == "1") {
+      net.dequantize("last", norm("norm_b1", sum, Output::kCodes));
+    } else {
+      x = norm("norm_b0", sum, Output::kReal);
+      codes = net.quantize("codes1", x);
+    }
+  }
+  return net.finish();
+}
+
 }  // namespace pare::graph::testing
