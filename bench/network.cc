@@ -8,6 +8,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "bench/quantized_weights.h"
 #include "pare/base/error.h"
 #include "pare/base/file.h"
 #include "pare/base/strings.h"
@@ -116,6 +117,22 @@ std::string integer_operator(const graph::Node& node) {
 
 }  // namespace
 
+void add_quantized_weights(const graph::Graph& source, const graph::Node& node, float input_scale,
+                           const SparsityPattern& pattern, graph::Graph& result) {
+  const graph::Initializer weight = quantized_weight(source.initializer(node.inputs[1]));
+  result.initializers[node.inputs[2]] =
+      quantized_bias(source.initializer(node.inputs[2]), input_scale, weight.quantization->scales);
+  result.initializers[node.inputs[1]] = encoded(weight, pattern);
+}
+
+graph::Quantization quantization_of(const ActivationScales& scales, const std::string& value) {
+  const auto params = scales.find(value);
+  if (params == scales.end()) {
+    throw Error(ErrorCategory::kNotFound, str_cat("value '", value, "' has no scale"), "activation scales");
+  }
+  return {.scales = {params->second.scale}, .zero_point = params->second.zero_point, .axis = -1};
+}
+
 SparsityPattern SparsityPattern::parse(const std::string& text) {
   SparsityPattern pattern;
   pattern.name = text;
@@ -145,7 +162,8 @@ graph::Graph float_network(const std::string& name, std::uint64_t seed, const Sp
   for (const ImageShape& known : kImages) {
     if (name == known.network) image = known;
   }
-  graph::Graph graph = graph::builtin(name, seed, image.channels, image.height, image.width);
+  graph::Graph graph =
+      name == "encoder" ? graph::encoder(seed) : graph::builtin(name, seed, image.channels, image.height, image.width);
   graph::fold_batch_norm(graph);
   for (const std::string& weight_name : graph.weight_names()) {
     graph::Initializer& weight = graph.initializers.at(weight_name);
@@ -215,24 +233,18 @@ ActivationScales read_scales(const std::filesystem::path& path) {
   }
 }
 
-graph::Artifact integer_network(const graph::Graph& graph, const ActivationScales& scales,
-                                const SparsityPattern& pattern) {
-  graph::Artifact artifact;
-  graph::Graph& result = artifact.graph;
+namespace {
+
+// All values but the network's output are codes.
+graph::Graph coded_network(const graph::Graph& graph, const ActivationScales& scales, const SparsityPattern& pattern) {
+  graph::Graph result;
   result.name = graph.name;
   result.input = graph.input;
   result.output = graph.output;
   result.values[graph.input] = graph.values.at(graph.input);
   std::map<std::string, std::string> codes;  // of a value of the float graph: its integer value
   const auto declare = [&](const std::string& value, const std::string& scale_name) {
-    const auto params = scales.find(scale_name);
-    if (params == scales.end()) {
-      throw Error(ErrorCategory::kNotFound, str_cat("value '", scale_name, "' has no scale"), "activation scales");
-    }
-    result.values[value] = {.dtype = DType::kU8,
-                            .shape = {},
-                            .quantization = graph::Quantization{
-                                .scales = {params->second.scale}, .zero_point = params->second.zero_point, .axis = -1}};
+    result.values[value] = {.dtype = DType::kU8, .shape = {}, .quantization = quantization_of(scales, scale_name)};
     codes[scale_name] = value;
   };
   const std::string quantized_input = "quantize_input.out";
@@ -255,11 +267,7 @@ graph::Artifact integer_network(const graph::Graph& graph, const ActivationScale
       if (const auto value = codes.find(input); value != codes.end()) input = value->second;
     }
     if (source.has_weight()) {
-      const graph::Initializer weight = quantized_weight(graph.initializer(source.inputs[1]));
-      const float input_scale = result.values.at(node.inputs[0]).quantization->scales[0];
-      result.initializers[source.inputs[2]] =
-          quantized_bias(graph.initializer(source.inputs[2]), input_scale, weight.quantization->scales);
-      result.initializers[source.inputs[1]] = encoded(weight, pattern);
+      add_quantized_weights(graph, source, result.values.at(node.inputs[0]).quantization->scales[0], pattern, result);
     }
     if (node.op_type == "MaxPool" || node.op_type == "Flatten") {
       result.values[node.output] = {
@@ -270,11 +278,23 @@ graph::Artifact integer_network(const graph::Graph& graph, const ActivationScale
     }
     result.nodes.push_back(std::move(node));
   }
-  graph::infer_shapes(result);
-  const auto channels = static_cast<std::size_t>(graph.values.at(graph.input).shape[1]);
+  return result;
+}
+
+}  // namespace
+
+graph::Artifact integer_network(const graph::Graph& graph, const ActivationScales& scales,
+                                const SparsityPattern& pattern) {
+  const bool attends = std::any_of(graph.nodes.begin(), graph.nodes.end(),
+                                   [](const graph::Node& node) { return node.op_type == "Attention"; });
+  graph::Artifact artifact;
+  artifact.graph = attends ? mixed_network(graph, scales, pattern) : coded_network(graph, scales, pattern);
+  graph::infer_shapes(artifact.graph);
+  const graph::Value& input = graph.values.at(graph.input);
+  const auto channels = graph::is_image(input) ? static_cast<std::size_t>(input.shape[1]) : 0;
   artifact.preprocessing.mean.assign(channels, 0.0F);
   artifact.preprocessing.std.assign(channels, 1.0F);
-  artifact.promises = graph::derive_promises(result);
+  artifact.promises = graph::derive_promises(artifact.graph);
   return artifact;
 }
 

@@ -27,9 +27,9 @@ struct SparsityPattern {
   [[nodiscard]] bool applies_to(const Shape& weight_shape) const;
 };
 
-// `name` as graph::builtin knows it, batch norm folded. Weights are scaled to variance 2 / fan_in, so that signals
-// neither die nor explode in a deep network, masked by magnitude, and scaled to the energy that they had before the
-// mask.
+// `name` as graph::builtin knows it, or "encoder" (graph::encoder), batch norm folded. Weights are scaled to variance 2
+// / fan_in, so that signals neither die nor explode in a deep network, masked by magnitude, and scaled to the energy
+// that they had before the mask.
 [[nodiscard]] graph::Graph float_network(const std::string& name, std::uint64_t seed, const SparsityPattern& pattern);
 
 // Weights and biases, as safetensors; and the graph as JSON: {"name", "input", "output", "input_shape", "nodes"}, whose
@@ -38,7 +38,8 @@ void write_float_network(const std::filesystem::path& folder, const graph::Graph
 // Replaces all initializers by the file's. Throws kCorruptData if one is missing or has another shape.
 void read_weights(const std::filesystem::path& path, graph::Graph& graph);
 
-// By value name, of the outputs of all operators but MaxPool and Flatten, the network's output left out.
+// By value name, of the outputs of all operators but MaxPool and Flatten, the network's output left out; where there is
+// attention, of what matrix products read.
 using ActivationScales = std::map<std::string, format::AffineParams>;
 // {"value": {"scale": s, "zero_point": z}}
 [[nodiscard]] ActivationScales read_scales(const std::filesystem::path& path);

@@ -19,6 +19,7 @@ from safetensors.numpy import load_file
 
 OPSET = 17
 CALIBRATION_IMAGES = 256
+CALIBRATION_SEQUENCES = 8
 
 
 @dataclass
@@ -43,12 +44,22 @@ class Files:
     def int8_onnx(self, batch: int) -> Path:
         return self.folder / f"int8_b{batch}.onnx"
 
+    def is_sequence(self) -> bool:
+        return len(self.image_shape()) == 2
+
     def image_shape(self) -> tuple[int, ...]:
         return tuple(self.graph["input_shape"][1:])
 
 
 class Unsupported(Exception):
     """pare cannot make this network; the message says why."""
+
+
+def inputs_of(shape: tuple[int, ...], count: int, seed: int) -> np.ndarray:
+    """Images, or rows of normalized features."""
+    if len(shape) == 3:
+        return images(shape, count, seed)
+    return np.random.default_rng(seed).standard_normal((count, *shape)).astype(np.float32)
 
 
 def images(shape: tuple[int, ...], count: int, seed: int) -> np.ndarray:
@@ -60,22 +71,82 @@ def images(shape: tuple[int, ...], count: int, seed: int) -> np.ndarray:
 
 
 def calibration(shape: tuple[int, ...], batch: int) -> list[np.ndarray]:
-    return np.split(images(shape, CALIBRATION_IMAGES // batch * batch, 100), CALIBRATION_IMAGES // batch)
+    # Rows of features are many numbers each, and a sequence's activations take much room while they are sorted.
+    count = CALIBRATION_IMAGES if len(shape) == 3 else CALIBRATION_SEQUENCES
+    return np.split(inputs_of(shape, max(count // batch, 1) * batch, 100), max(count // batch, 1))
+
+
+class Expansion:
+    """Nodes of pare's float graph as the operators of opset 17, with which every peer recognizes its own fused forms.
+
+    `scale_names`: where pare quantizes a value that has another name in ONNX, pare's name by ONNX's.
+    """
+
+    def __init__(self, weights: dict[str, np.ndarray], sequence: bool):
+        self.weights = dict(weights)
+        self.sequence = sequence
+        self.nodes: list[onnx.NodeProto] = []
+        self.scale_names: dict[str, str] = {}
+
+    def op(self, op_type: str, inputs: list[str], output: str, **attributes) -> str:
+        self.nodes.append(helper.make_node(op_type, inputs, [output], name=output, **attributes))
+        return output
+
+    def constant(self, name: str, value) -> str:
+        self.weights[name] = np.asarray(value)
+        return name
+
+    def add(self, node: dict) -> None:
+        expand = {"Attention": self.attention, "Gelu": self.gelu}.get(node["op_type"])
+        if node["op_type"] == "Gemm" and self.sequence:
+            expand = self.linear
+        if expand:
+            expand(node)
+        else:
+            self.nodes.append(helper.make_node(node["op_type"], node["inputs"], [node["output"]], name=node["name"],
+                                               **node["attributes"]))
+
+    def linear(self, node: dict) -> None:
+        """Gemm takes matrices only."""
+        values, weight, bias = node["inputs"]
+        self.weights[weight] = np.ascontiguousarray(self.weights[weight].T)
+        product = self.op("MatMul", [values, weight], node["name"] + ".product")
+        self.op("Add", [product, bias], node["output"])
+
+    def gelu(self, node: dict) -> None:
+        value, name = node["inputs"][0], node["name"]
+        root = self.op("Div", [value, self.constant(name + ".root", np.float32(np.sqrt(2)))], name + ".scaled")
+        erf = self.op("Add", [self.op("Erf", [root], name + ".erf"), self.constant(name + ".one", np.float32(1))],
+                      name + ".above")
+        self.op("Mul", [self.op("Mul", [value, erf], name + ".twice"), self.constant(name + ".half", np.float32(0.5))],
+                node["output"])
+
+    def attention(self, node: dict) -> None:
+        name, heads = node["name"], node["attributes"]["q_num_heads"]
+        features = len(self.weights[node["inputs"][0].removesuffix(".out") + ".bias"])
+        split = self.constant(name + ".split", np.array([0, 0, heads, features // heads], "int64"))
+        cut = {}
+        for part, value, order in zip("qkv", node["inputs"], ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3])):
+            reshaped = self.op("Reshape", [value, split], f"{name}.{part}.split")
+            cut[part] = self.op("Transpose", [reshaped], f"{name}.{part}", perm=order)
+            self.scale_names[cut[part]] = value
+        scores = self.op("Div", [self.op("MatMul", [cut["q"], cut["k"]], name + ".scores"),
+                                 self.constant(name + ".root", np.float32(np.sqrt(features // heads)))], name + ".scaled")
+        mixed = self.op("MatMul", [self.op("Softmax", [scores], name + ".shares", axis=-1), cut["v"]], name + ".mixed")
+        joined = self.op("Transpose", [mixed], name + ".joined", perm=[0, 2, 1, 3])
+        self.op("Reshape", [joined, self.constant(name + ".join", np.array([0, 0, features], "int64"))], node["output"])
 
 
 def write_float_onnx(files: Files, batch: int) -> None:
     graph = files.graph
     weights = load_file(files.folder / "weights.safetensors")
-    nodes = [
-        helper.make_node(node["op_type"], node["inputs"], [node["output"]], name=node["name"], **node["attributes"])
-        for node in graph["nodes"]
-    ]
+    expansion = expand(files, graph, weights)
     initializers = [numpy_helper.from_array(np.ascontiguousarray(value), name)
-                    for name, value in weights.items() if not name.startswith("pare.")]
+                    for name, value in expansion.weights.items() if not name.startswith("pare.")]
     shapes = {key: [batch, *graph[f"{key}_shape"][1:]] for key in ("input", "output")}
     model = helper.make_model(
         helper.make_graph(
-            nodes, graph["name"],
+            expansion.nodes, graph["name"],
             [helper.make_tensor_value_info(graph["input"], TensorProto.FLOAT, shapes["input"])],
             [helper.make_tensor_value_info(graph["output"], TensorProto.FLOAT, shapes["output"])],
             initializers),
@@ -83,6 +154,13 @@ def write_float_onnx(files: Files, batch: int) -> None:
     model.ir_version = 8
     onnx.checker.check_model(model)
     onnx.save(model, files.float_onnx(batch))
+
+
+def expand(files: Files, graph: dict, weights: dict[str, np.ndarray]) -> Expansion:
+    expansion = Expansion(weights, files.is_sequence())
+    for node in graph["nodes"]:
+        expansion.add(node)
+    return expansion
 
 
 class Calibration(CalibrationDataReader):
@@ -96,10 +174,13 @@ class Calibration(CalibrationDataReader):
 def write_int8_onnx(files: Files, batch: int) -> None:
     """uint8 activations by tensor, int8 weights by output channel: what pare computes with."""
     prepared = files.folder / f"prepared_b{batch}.onnx"
-    quant_pre_process(str(files.float_onnx(batch)), str(prepared), skip_symbolic_shape=True)
+    # Of a sequence's graph it would make other products, under other names.
+    quant_pre_process(str(files.float_onnx(batch)), str(prepared), skip_symbolic_shape=True,
+                      skip_optimization=files.is_sequence())
     reader = Calibration(files.graph["input"], files.image_shape(), batch)
     quantize_static(str(prepared), str(files.int8_onnx(batch)), reader, quant_format=QuantFormat.QDQ, per_channel=True,
-                    reduce_range=False, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
+                    reduce_range=False, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+                    op_types_to_quantize=["MatMul"] if files.is_sequence() else None)
 
 
 def activation_scales(model: onnx.ModelProto) -> dict[str, dict]:
@@ -138,6 +219,8 @@ def make(tool: Path, folder: Path, network: str, pattern: str, batches: list[int
     write_int8_onnx(files, widest)
     model = onnx.load(files.int8_onnx(widest))
     scales = activation_scales(model)
+    renamed = expand(files, files.graph, load_file(files.folder / "weights.safetensors")).scale_names
+    scales.update({ours: scales[theirs] for theirs, ours in renamed.items()})
     keep_logits_real(model)
     (files.folder / "activations.json").write_text(json.dumps(scales, indent=1))
     for batch in batches:

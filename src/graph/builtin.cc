@@ -17,6 +17,7 @@ class Builder {
   Builder(std::string name, std::uint64_t seed, Shape input_shape) : seed_(seed), value_("input") {
     graph_.name = std::move(name);
     graph_.input = value_;
+    graph_.output = "logits";
     graph_.values["input"] = Value{.dtype = DType::kF32, .shape = std::move(input_shape), .quantization = {}};
   }
 
@@ -91,9 +92,25 @@ class Builder {
             .attributes = {{"transB", std::int64_t{1}}}});
   }
 
+  void append_named(const std::string& name, const std::string& op_type, std::vector<std::string> inputs,
+                    std::map<std::string, Attribute> attributes) {
+    append({.name = name,
+            .op_type = op_type,
+            .inputs = std::move(inputs),
+            .output = {},
+            .attributes = std::move(attributes)});
+  }
+
+  void layer_norm(const std::string& name, std::int64_t features) {
+    const auto elems = static_cast<std::size_t>(features);
+    graph_.initializers[name + ".weight"] = Initializer::f32({features}, std::vector<float>(elems, 1.0F));
+    graph_.initializers[name + ".bias"] = Initializer::f32({features}, std::vector<float>(elems, 0.0F));
+    append_named(name, "LayerNormalization", {value_, name + ".weight", name + ".bias"},
+                 {{"axis", std::int64_t{-1}}, {"epsilon", 1e-5F}});
+  }
+
   Graph finish() {
-    graph_.nodes.back().output = "logits";
-    graph_.output = "logits";
+    graph_.nodes.back().output = graph_.output;
     infer_shapes(graph_);
     return std::move(graph_);
   }
@@ -230,6 +247,28 @@ Graph resnet18(std::uint64_t seed, const Shape& input_shape, std::int64_t classe
   return net.finish();
 }
 
+// Post-norm, as in Vaswani et al., arXiv 1706.03762, with BERT's Gelu.
+void encoder_layer(Builder& net, const std::string& layer, const EncoderOptions& options) {
+  const std::string input = net.value();
+  std::vector<std::string> projected;
+  for (const char* name : {"query", "key", "value"}) {
+    net.continue_from(input);
+    net.linear(str_cat(layer, ".attention.", name), options.features, options.features);
+    projected.push_back(net.value());
+  }
+  net.append_named(layer + ".attention", "Attention", projected,
+                   {{"q_num_heads", options.heads}, {"kv_num_heads", options.heads}});
+  net.linear(layer + ".attention.output", options.features, options.features);
+  net.add(layer + ".attention.add", input);
+  net.layer_norm(layer + ".attention.norm", options.features);
+  const std::string middle = net.value();
+  net.linear(layer + ".intermediate", options.features, options.hidden);
+  net.append_named(layer + ".gelu", "Gelu", {net.value()}, {});
+  net.linear(layer + ".output", options.hidden, options.features);
+  net.add(layer + ".add", middle);
+  net.layer_norm(layer + ".norm", options.features);
+}
+
 struct Builtin {
   const char* name;
   std::int64_t min_extent;  // two 2x2 pools leave nothing of less than 4 pixels
@@ -247,6 +286,22 @@ constexpr std::int64_t kMaxInputElems = std::int64_t{1} << 20;
 constexpr std::int64_t kMaxClasses = 1 << 16;
 
 }  // namespace
+
+Graph encoder(std::uint64_t seed, const EncoderOptions& options) {
+  const auto& [layers, length, features, hidden, heads] = options;
+  constexpr std::int64_t kMost = 1 << 16;
+  for (const std::int64_t extent : {layers, length, features, hidden, heads}) {
+    if (extent < 1 || extent > kMost || features % heads != 0) {
+      throw Error(ErrorCategory::kInvalidArgument,
+                  str_cat("an encoder of ", layers, " layers, length ", length, ", ", features, " features, ", hidden,
+                          " hidden ones and ", heads, " heads"),
+                  "EncoderOptions", str_cat("each must lie in 1 to ", kMost, ", and the heads divide the features"));
+    }
+  }
+  Builder net("encoder", seed, {kBatch, length, features});
+  for (std::int64_t layer = 0; layer < layers; ++layer) encoder_layer(net, str_cat("layer", layer), options);
+  return net.finish();
+}
 
 std::vector<std::string> builtin_names() {
   std::vector<std::string> names;

@@ -32,4 +32,22 @@ namespace pare::graph {
 [[nodiscard]] Graph builtin(const std::string& name, std::uint64_t seed = 0, std::int64_t channels = 1,
                             std::int64_t height = 28, std::int64_t width = 28, std::int64_t classes = 10);
 
+struct EncoderOptions {
+  std::int64_t layers = 4;
+  std::int64_t length = 128;  // of a sequence
+  std::int64_t features = 512;
+  std::int64_t hidden = 2048;  // features between the two linear layers
+  std::int64_t heads = 8;
+};
+
+// A transformer encoder without embedding and masks, for benchmarks of the runtime; it cannot be trained, and no recipe
+// names it. Input [batch, length, features] float32, output "logits" of the same shape. Layer i is
+//   layer<i>.attention.query, .key, .value  Gemm      layer<i>.attention  Attention
+//   layer<i>.attention.output  Gemm, .add  Add to the layer's input, .norm  LayerNormalization
+//   layer<i>.intermediate  Gemm    layer<i>.gelu  Gelu    layer<i>.output  Gemm
+//   layer<i>.add  Add to what .attention.norm gave    layer<i>.norm  LayerNormalization
+// Weights are drawn as above; those of a LayerNormalization are 1, its biases 0. Throws kInvalidArgument for options
+// that no encoder has.
+[[nodiscard]] Graph encoder(std::uint64_t seed, const EncoderOptions& options = {});
+
 }  // namespace pare::graph

@@ -57,6 +57,19 @@ TEST(Builtin, MlpHasTheShapesOfTheRecipe) {
   EXPECT_EQ(parameter_count(net), 784 * 512 + 512 + 512 * 512 + 512 + 512 * 10 + 10);
 }
 
+TEST(Builtin, EncoderIsTheOneOfItsComment) {
+  const Graph net = encoder(5);
+  EXPECT_EQ(net.values.at("layer0.attention.query.out").shape, (Shape{kBatch, 128, 512}));
+  EXPECT_EQ(net.values.at("layer3.gelu.out").shape, (Shape{kBatch, 128, 2048}));
+  EXPECT_EQ(net.values.at("logits").shape, (Shape{kBatch, 128, 512}));
+  EXPECT_EQ(net.nodes.size(), 4U * 12);
+  EXPECT_EQ(net.weight_names().size(), 4U * 6);
+  constexpr std::int64_t kLayer = 4 * (512 * 512 + 512) + 2 * 512 * 2048 + 2048 + 512 + 4 * 512;
+  EXPECT_EQ(parameter_count(net), 4 * kLayer);
+  EXPECT_THROW((void)encoder(5, {.features = 10, .heads = 4}), Error);
+  EXPECT_THROW((void)encoder(5, {.layers = 0}), Error);
+}
+
 TEST(Builtin, SmallCnnAveragesAllPixels) {
   const Graph net = builtin("small_cnn");
   const std::vector<std::pair<std::string, Shape>> expected{

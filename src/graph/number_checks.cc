@@ -27,6 +27,13 @@ class NumberChecks {
     if (node.op_type == "QLinearAdd") {
       check_sum(node);
     }
+    if (node.op_type == "QLinearAttention") {
+      check_attention(node);
+    }
+    if (node.op_type == "LayerNormalization") {
+      check_finite(node.inputs[1]);
+      check_finite(node.inputs[2]);
+    }
     if (!node.has_weight()) {
       return;
     }
@@ -158,6 +165,29 @@ class NumberChecks {
     if (std::isinf(largest)) {
       report(kPromiseScale, str_cat("the values '", node.inputs[0], "' and '", node.inputs[1],
                                     "' can add up to more than float32 holds"));
+    }
+  }
+
+  // No score may be infinite, as the difference of two would be no number.
+  void check_attention(const Node& node) {
+    ++facts_;
+    float product = 2147483648.0F;
+    for (const std::string& input : {node.inputs[0], node.inputs[1]}) {
+      const std::vector<float>& scales = graph_.values.at(input).quantization->scales;
+      product *= scales.size() == 1 ? scales[0] : 1.0F;  // else it was reported with its producer
+    }
+    if (!std::isfinite(product)) {
+      report(kPromiseScale,
+             str_cat("products of '", node.inputs[0], "' and '", node.inputs[1], "' can be more than float32 holds"));
+    }
+  }
+
+  void check_finite(const std::string& name) {
+    ++facts_;
+    const auto values = graph_.initializers.at(name).data.as<float>();
+    const auto bad = std::find_if_not(values.begin(), values.end(), [](float value) { return std::isfinite(value); });
+    if (bad != values.end()) {
+      report(kPromiseRange, str_cat("entry ", bad - values.begin(), " of '", name, "' is ", *bad));
     }
   }
 

@@ -24,6 +24,18 @@ inline constexpr std::int64_t kMacsPerByte = 8;
   return static_cast<std::size_t>(std::max<std::int64_t>({even, least, 1}));
 }
 
+// Into how many blocks `items` of work are cut: one for one thread, which then passes over its weights only once.
+[[nodiscard]] inline std::int64_t block_count(const ThreadPool& pool, std::int64_t items, std::int64_t work_per_item) {
+  if (pool.threads() == 1 || items == 0) return 1;
+  const auto tile = static_cast<std::int64_t>(tile_items(pool, items, work_per_item));
+  return (items + tile - 1) / tile;
+}
+
+// The piece of scratch of one thread.
+[[nodiscard]] inline void* scratch_of(const RunContext& context, std::size_t slot) {
+  return context.scratch + slot * context.scratch_stride;
+}
+
 // body(begin, end) over [0, items), in parallel.
 template <typename Body>
 void spread(const RunContext& context, std::int64_t items, std::int64_t work_per_item, const Body& body) {
@@ -36,6 +48,20 @@ void spread(const RunContext& context, std::int64_t items, std::int64_t work_per
 template <typename T>
 [[nodiscard]] T* at(const RunContext& context, std::size_t offset) {
   return reinterpret_cast<T*>(context.arena + offset);
+}
+
+// What may be the graph's input.
+template <typename T>
+[[nodiscard]] const T* input_at(const RunContext& context, std::size_t offset) {
+  return offset == kGraphInput ? reinterpret_cast<const T*>(context.real) : at<const T>(context, offset);
+}
+
+// body(begin, end) over [0, elems), cut at lines of the cache, so that no two threads write one.
+template <typename Body>
+void spread_elems(const RunContext& context, std::int64_t elems, std::int64_t work_per_elem, const Body& body) {
+  constexpr std::int64_t kLine = 64;
+  spread(context, (elems + kLine - 1) / kLine, work_per_elem * kLine,
+         [&](std::int64_t begin, std::int64_t end) { body(begin * kLine, std::min(end * kLine, elems)); });
 }
 
 }  // namespace pare::runtime

@@ -7,41 +7,6 @@
 
 namespace pare::runtime {
 
-namespace {
-
-// Into how many blocks `items` of work are cut: one for one thread, which then passes over its weights only once.
-std::int64_t block_count(const ThreadPool& pool, std::int64_t items, std::int64_t work_per_item) {
-  if (pool.threads() == 1 || items == 0) return 1;
-  const auto tile = static_cast<std::int64_t>(tile_items(pool, items, work_per_item));
-  return (items + tile - 1) / tile;
-}
-
-void* scratch_of(const RunContext& context, std::size_t slot) {
-  return context.scratch + slot * context.scratch_stride;
-}
-
-}  // namespace
-
-QuantizeInput::QuantizeInput(const kernels::QuantizeKernel& table_kernel, const kernels::QuantizeKernel& affine_kernel,
-                             kernels::QuantizeArgs args, std::vector<std::uint8_t> table, std::size_t output_offset)
-    : table_kernel_(table_kernel),
-      affine_kernel_(affine_kernel),
-      args_(args),
-      table_(std::move(table)),
-      output_offset_(output_offset) {
-  args_.table = table_.data();
-}
-
-void QuantizeInput::run(const RunContext& context) const {
-  kernels::QuantizeArgs args = args_;
-  args.raw = context.raw;
-  args.real = context.real;
-  args.y = at<std::uint8_t>(context, output_offset_);
-  const kernels::QuantizeKernel& kernel = context.raw != nullptr ? table_kernel_ : affine_kernel_;
-  spread(context, context.batch * args.pixels, args.channels,
-         [&](std::int64_t begin, std::int64_t end) { kernel.run(args, begin, end); });
-}
-
 QConv::QConv(const kernels::QConvKernel& kernel, kernels::QConvArgs args, PackedLayer packed, std::size_t input_offset,
              std::size_t output_offset)
     : kernel_(kernel),
@@ -70,10 +35,11 @@ void QConv::run(const RunContext& context) const {
 
 std::size_t QConv::scratch_bytes() const { return kernel_.scratch_bytes(args_); }
 
-QGemm::QGemm(const kernels::QGemmKernel& kernel, kernels::QGemmArgs args, PackedLayer packed, std::size_t input_offset,
-             std::size_t output_offset)
+QGemm::QGemm(const kernels::QGemmKernel& kernel, kernels::QGemmArgs args, std::int64_t rows, PackedLayer packed,
+             std::size_t input_offset, std::size_t output_offset)
     : kernel_(kernel),
       args_(args),
+      rows_(rows),
       packed_(std::move(packed)),
       input_offset_(input_offset),
       output_offset_(output_offset) {
@@ -84,7 +50,7 @@ QGemm::QGemm(const kernels::QGemmKernel& kernel, kernels::QGemmArgs args, Packed
 
 void QGemm::run(const RunContext& context) const {
   kernels::QGemmArgs args = args_;
-  args.m = context.batch;
+  args.m = context.batch * rows_;
   args.a = at<const std::uint8_t>(context, input_offset_);
   args.c = at<std::byte>(context, output_offset_);
   // Columns are cut first: their weights are then read by one thread only.

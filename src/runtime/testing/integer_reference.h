@@ -1,8 +1,10 @@
-// What a session must compute, stated a second time: the integer graph in int64, NCHW, one number after the other.
+// What a session must compute, stated a second time: the integer graph in int64, NCHW, one number after the other, and
+// its float32 values as docs/format.md says.
 // Shares nothing with the kernels but format/. Test-only.
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -10,6 +12,7 @@
 #include <vector>
 
 #include "pare/format/affine.h"
+#include "pare/format/real_functions.h"
 #include "pare/format/two_four.h"
 #include "pare/format/vnm.h"
 #include "pare/graph/artifact.h"
@@ -28,20 +31,20 @@ class IntegerReference {
 
   // All values that the nodes write for one raw image [C, H, W], by name.
   [[nodiscard]] std::map<std::string, ReferenceValue> run_raw(const std::uint8_t* image) const {
-    const Shape shape = image_shape();
+    const Shape shape = input_shape();
     std::vector<float> normalized;
     for (std::int64_t i = 0; i < element_count(shape); ++i) {
       const auto channel = static_cast<std::size_t>(i / (shape[1] * shape[2]));
       normalized.push_back(format::normalize_pixel(image[i], artifact_.preprocessing.mean[channel],
                                                    artifact_.preprocessing.std[channel]));
     }
-    return run_normalized(normalized);
+    return run_reals(normalized);
   }
 
-  [[nodiscard]] std::map<std::string, ReferenceValue> run_normalized(const std::vector<float>& image) const {
+  [[nodiscard]] std::map<std::string, ReferenceValue> run_reals(const std::vector<float>& image) const {
     const graph::Graph& graph = artifact_.graph;
     std::map<std::string, ReferenceValue> values;
-    values[graph.input] = {image_shape(), {}, image};
+    values[graph.input] = {input_shape(), {}, image};
     for (const graph::Node& node : graph.nodes) {
       const ReferenceValue& x = values.at(node.inputs[0]);
       ReferenceValue y;
@@ -50,6 +53,23 @@ class IntegerReference {
       if (node.op_type == "QuantizeLinear") {
         const auto params = params_of(node.output);
         for (const float real : x.reals) y.codes.push_back(format::quantize(real, params, format::kUint8Range));
+      } else if (node.op_type == "DequantizeLinear") {
+        const auto params = params_of(node.inputs[0]);
+        for (const std::int64_t code : x.codes) {
+          y.reals.push_back(format::dequantize(static_cast<std::int32_t>(code), params));
+        }
+      } else if (node.op_type == "Add") {
+        const ReferenceValue& other = values.at(node.inputs[1]);
+        for (std::size_t i = 0; i < x.reals.size(); ++i) y.reals.push_back(x.reals[i] + other.reals[i]);
+      } else if (node.op_type == "Gelu") {
+        for (const float real : x.reals) y.reals.push_back(format::gelu(real));
+        quantize_if_codes(node, y);
+      } else if (node.op_type == "LayerNormalization") {
+        layer_norm(node, x, y);
+        quantize_if_codes(node, y);
+      } else if (node.op_type == "QLinearAttention") {
+        attention(node, x, values.at(node.inputs[1]), values.at(node.inputs[2]), y);
+        quantize_if_codes(node, y);
       } else if (node.op_type == "Flatten") {
         y.codes = x.codes;
       } else if (node.op_type == "MaxPool") {
@@ -58,6 +78,8 @@ class IntegerReference {
         add(node, x, values.at(node.inputs[1]), y);
       } else if (node.op_type == "QLinearGlobalAveragePool") {
         average(node, x, y);
+      } else if (node.op_type == "QGemm") {
+        gemm(node, x, y);
       } else {
         product(node, x, y);
       }
@@ -68,7 +90,7 @@ class IntegerReference {
   }
 
  private:
-  [[nodiscard]] Shape image_shape() const {
+  [[nodiscard]] Shape input_shape() const {
     const Shape& shape = artifact_.graph.values.at(artifact_.graph.input).shape;
     return {shape.begin() + 1, shape.end()};
   }
@@ -100,7 +122,23 @@ class IntegerReference {
     return codes;
   }
 
-  // A Gemm is a convolution of one pixel.
+  // Row by row.
+  void gemm(const graph::Node& node, const ReferenceValue& x, ReferenceValue& y) const {
+    const auto k = static_cast<std::size_t>(x.shape.back());
+    for (std::size_t first = 0; first < x.codes.size(); first += k) {
+      ReferenceValue row;
+      ReferenceValue result;
+      row.shape = {x.shape.back()};
+      result.shape = {y.shape.back()};
+      const auto begin = x.codes.begin() + static_cast<std::ptrdiff_t>(first);
+      row.codes.assign(begin, begin + static_cast<std::ptrdiff_t>(k));
+      product(node, row, result);
+      y.codes.insert(y.codes.end(), result.codes.begin(), result.codes.end());
+      y.reals.insert(y.reals.end(), result.reals.begin(), result.reals.end());
+    }
+  }
+
+  // A row of a Gemm is a convolution of one pixel.
   void product(const graph::Node& node, const ReferenceValue& x, ReferenceValue& y) const {
     const graph::Graph& graph = artifact_.graph;
     const graph::Initializer& weight = graph.initializers.at(node.inputs[1]);
@@ -136,6 +174,75 @@ class IntegerReference {
           y.codes.push_back(format::requantize(static_cast<std::int32_t>(acc),
                                                format::requantize_multiplier(scale, y_params.scale),
                                                y_params.zero_point, {relu ? y_params.zero_point : 0, 255}));
+        }
+      }
+    }
+  }
+
+  // What an operator that may give codes computed in float32.
+  void quantize_if_codes(const graph::Node& node, ReferenceValue& y) const {
+    if (artifact_.graph.values.at(node.output).dtype == DType::kF32) return;
+    for (const float real : y.reals)
+      y.codes.push_back(format::quantize(real, params_of(node.output), format::kUint8Range));
+    y.reals.clear();
+  }
+
+  static float sum_in_parts(const std::vector<float>& values) {
+    float parts[format::kSumParts] = {};
+    for (std::size_t i = 0; i < values.size(); ++i) parts[i % format::kSumParts] += values[i];
+    return format::fold_parts(parts);
+  }
+
+  void layer_norm(const graph::Node& node, const ReferenceValue& x, ReferenceValue& y) const {
+    const auto weight = artifact_.graph.initializers.at(node.inputs[1]).data.as<float>();
+    const auto bias = artifact_.graph.initializers.at(node.inputs[2]).data.as<float>();
+    const auto n = static_cast<float>(weight.size());
+    for (std::size_t first = 0; first < x.reals.size(); first += weight.size()) {
+      const auto begin = x.reals.begin() + static_cast<std::ptrdiff_t>(first);
+      std::vector<float> row(begin, begin + static_cast<std::ptrdiff_t>(weight.size()));
+      const float mean = sum_in_parts(row) / n;
+      std::vector<float> squares;
+      for (float& value : row) {
+        value = value - mean;
+        squares.push_back(value * value);
+      }
+      const float factor = 1.0F / std::sqrt(sum_in_parts(squares) / n + node.float_attribute("epsilon", 1e-5F));
+      for (std::size_t i = 0; i < row.size(); ++i) y.reals.push_back((row[i] * factor) * weight[i] + bias[i]);
+    }
+  }
+
+  void attention(const graph::Node& node, const ReferenceValue& q, const ReferenceValue& k, const ReferenceValue& v,
+                 ReferenceValue& y) const {
+    const format::AffineParams q_params = params_of(node.inputs[0]);
+    const format::AffineParams v_params = params_of(node.inputs[2]);
+    const auto length = static_cast<std::size_t>(q.shape[0]);
+    const auto features = static_cast<std::size_t>(q.shape[1]);
+    const std::size_t elems = features / static_cast<std::size_t>(node.int_attribute("q_num_heads", 1));
+    const float scale =
+        format::score_scale(q_params.scale, params_of(node.inputs[1]).scale, static_cast<std::int64_t>(elems));
+    y.reals.resize(q.codes.size());
+    for (std::size_t query = 0; query < length; ++query) {
+      for (std::size_t head = 0; head < features; head += elems) {
+        std::vector<float> scores;
+        for (std::size_t key = 0; key < length; ++key) {
+          std::int64_t sum = 0;
+          for (std::size_t c = head; c < head + elems; ++c) {
+            sum += (q.codes[query * features + c] - q_params.zero_point) * (k.codes[key * features + c] - 128);
+          }
+          scores.push_back(static_cast<float>(sum) * scale);
+        }
+        const float greatest = *std::max_element(scores.begin(), scores.end());
+        std::vector<std::int64_t> weights;
+        std::int64_t all = 0;
+        for (const float score : scores) {
+          weights.push_back(std::lrint(255.0F * format::exp_nonpositive(score - greatest)));
+          all += weights.back();
+        }
+        for (std::size_t c = head; c < head + elems; ++c) {
+          std::int64_t sum = 0;
+          for (std::size_t key = 0; key < length; ++key) sum += weights[key] * (v.codes[key * features + c] - 128);
+          const float mean = static_cast<float>(sum) * (1.0F / static_cast<float>(all));
+          y.reals[query * features + c] = (mean + static_cast<float>(128 - v_params.zero_point)) * v_params.scale;
         }
       }
     }

@@ -1,0 +1,7 @@
+#include "pare/kernels/gelu/gelu_elems.h"
+
+namespace pare::kernels {
+
+void run_gelu_avx2(const GeluArgs& args, std::int64_t begin, std::int64_t end) { run_gelu(args, begin, end); }
+
+}  // namespace pare::kernels
