@@ -42,8 +42,8 @@ std::string explain_invalid_scales(std::span<const std::int8_t> codes, std::span
   for (std::int64_t row = 0; row < layout.rows; ++row) {
     for (std::int64_t group = 0; group < layout.groups_per_row(); ++group) {
       const std::int64_t first = group * layout.group;
-      const auto of_group = codes.subspan(index(row * layout.k + first),
-                                          index(std::min(layout.group, layout.k - first)));
+      const auto of_group =
+          codes.subspan(index(row * layout.k + first), index(std::min(layout.group, layout.k - first)));
       const bool zeros = std::all_of(of_group.begin(), of_group.end(), [](std::int8_t code) { return code == 0; });
       const std::uint16_t scale = scales[index(row * layout.groups_per_row() + group)];
       const auto fault = [&](const char* what) { return str_cat("row ", row, " group ", group, ": ", what); };
@@ -63,14 +63,14 @@ Int4Codes quantize_int4(std::span<const float> weights, const Int4Layout& layout
   quantized.codes.reserve(weights.size());
   for (std::int64_t row = 0; row < layout.rows; ++row) {
     for (std::int64_t first = 0; first < layout.k; first += layout.group) {
-      const auto group = weights.subspan(index(row * layout.k + first), index(std::min(layout.group, layout.k - first)));
+      const auto group =
+          weights.subspan(index(row * layout.k + first), index(std::min(layout.group, layout.k - first)));
       float largest = 0.0F;
       for (const float weight : group) largest = std::max(largest, std::fabs(weight));
       const std::uint16_t scale = std::min(half_from_float(largest / 7.0F), kLargestHalf);
       quantized.scales.push_back(scale);
       for (const float weight : group) {
-        const std::int32_t code =
-            scale == 0 ? 0 : quantize(weight, {float_from_half(scale), 0}, kInt4WeightRange);
+        const std::int32_t code = scale == 0 ? 0 : quantize(weight, {float_from_half(scale), 0}, kInt4WeightRange);
         quantized.codes.push_back(static_cast<std::int8_t>(code));
       }
     }

@@ -60,8 +60,8 @@ struct Int4Layout {
 }
 
 struct Int4Codes {
-  std::vector<std::int8_t> codes;      // [rows][k], one a byte
-  std::vector<std::uint16_t> scales;   // [rows][groups_per_row]
+  std::vector<std::int8_t> codes;     // [rows][k], one a byte
+  std::vector<std::uint16_t> scales;  // [rows][groups_per_row]
 };
 
 struct Int4Weights {
