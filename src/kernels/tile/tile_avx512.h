@@ -128,6 +128,9 @@ PARE_ALWAYS_INLINE void store_f32(const __m512i (&acc)[kRows][kVectors], const P
     __m512i v[kVectors];
     PARE_UNROLL for (int j = 0; j < kVectors; ++j) {
       __m512 real = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[r][j]), _mm512_load_ps(e.multiplier + 16 * j));
+      if (e.row_scale != nullptr) {
+        real = _mm512_add_ps(_mm512_mul_ps(real, _mm512_set1_ps(e.row_scale[r])), _mm512_load_ps(e.real_bias + 16 * j));
+      }
       // In this order of operands -0 stays -0, as in the reference.
       if (e.relu) real = _mm512_max_ps(_mm512_setzero_ps(), real);
       v[j] = _mm512_castps_si512(real);

@@ -25,6 +25,10 @@ void prepare_epilogue_avx512vnni(const PanelEpilogueSource& source, PanelEpilogu
   __m512i v[4];
   load_columns(e.multiplier + source.first, source.columns, v);
   store_lanes(v, vectors, epilogue.multiplier);
+  if (e.row_scale != nullptr) {
+    load_columns(e.real_bias + source.first, source.columns, v);
+    store_lanes(v, vectors, epilogue.real_bias);
+  }
   load_columns(e.bias + source.first, source.columns, v);
   store_lanes(v, vectors, epilogue.start);
   const __m512i zero_point = _mm512_set1_epi32(source.zero_point);
