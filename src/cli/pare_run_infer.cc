@@ -27,6 +27,18 @@ std::string class_name(const Session& session, std::int64_t index) {
   return names.empty() ? str_cat("class ", index) : names.at(static_cast<std::size_t>(index));
 }
 
+// Reads what the model classifies.
+Images images_for(const Session& session, const std::filesystem::path& model, const std::filesystem::path& images) {
+  if (!session.takes_images() || session.output_shape().size() != 1) {
+    throw Error(ErrorCategory::kInvalidArgument,
+                str_cat("the model makes float32 ", to_string(session.output_shape()), " of ",
+                        session.takes_images() ? "images" : "float32", " ", to_string(session.input_shape()),
+                        ": it does not classify images"),
+                model.string(), "run it through the C or C++ API; \"pare-run bench\" and \"inspect\" work");
+  }
+  return read_images(images, session.input_shape());
+}
+
 std::vector<std::int64_t> chosen_images(const InferOptions& options, std::int64_t count) {
   constexpr std::int64_t kShownByDefault = 10;
   if (options.first > count) {
@@ -49,7 +61,7 @@ std::vector<std::int64_t> chosen_images(const InferOptions& options, std::int64_
 
 int run_infer(const RunOptions& run, const InferOptions& options) {
   Session session = Session::load(run.model, {.threads = run.threads, .max_batch = kSlice});
-  const Images images = read_images(options.images, session.input_shape());
+  const Images images = images_for(session, run.model, options.images);
   const std::vector<std::uint8_t> labels =
       options.labels.empty() ? std::vector<std::uint8_t>{} : read_labels(options.labels, images.count);
   const std::vector<std::int64_t> chosen = chosen_images(options, images.count);
@@ -102,7 +114,7 @@ int run_infer(const RunOptions& run, const InferOptions& options) {
 int run_eval(const RunOptions& run, const EvalOptions& options) {
   const TestSet files = options.set.empty() ? TestSet{options.images, options.labels} : known_test_set(options.set);
   Session session = Session::load(run.model, {.threads = run.threads, .max_batch = kSlice});
-  const Images images = read_images(files.images, session.input_shape());
+  const Images images = images_for(session, run.model, files.images);
   const std::vector<std::uint8_t> labels = read_labels(files.labels, images.count);
   if (options.first > images.count) {
     throw Error(ErrorCategory::kInvalidArgument, str_cat("--first ", options.first, " of ", images.count, " images"),

@@ -69,6 +69,7 @@ Json inspect_json(const RunOptions& run, const graph::Artifact& artifact, const 
   return {{"model", run.model.string()},
           {"graph", artifact.graph.name},
           {"input_shape", session.input_shape()},
+          {"output_shape", session.output_shape()},
           {"classes", session.classes()},
           {"class_names", session.class_names()},
           {"normalize", {{"mean", artifact.preprocessing.mean}, {"std", artifact.preprocessing.std}}},
@@ -98,10 +99,16 @@ int run_inspect(const RunOptions& run) {
   }
   Table facts({{"model"}, {run.model.string()}});
   facts.add_row({"graph", artifact.graph.name});
-  facts.add_row({"input", str_cat(to_string(session.input_shape()), ", mean ", numbers(artifact.preprocessing.mean),
-                                  ", std ", numbers(artifact.preprocessing.std))});
-  facts.add_row({"classes", str_cat(session.classes(), artifact.class_names.empty() ? "" : ": ",
-                                    join(artifact.class_names, ", "))});
+  const std::string input = to_string(session.input_shape());
+  facts.add_row({"input", session.takes_images() ? str_cat(input, ", mean ", numbers(artifact.preprocessing.mean),
+                                                           ", std ", numbers(artifact.preprocessing.std))
+                                                 : input + ", float32"});
+  if (session.output_shape().size() == 1) {
+    facts.add_row({"classes", str_cat(session.classes(), artifact.class_names.empty() ? "" : ": ",
+                                      join(artifact.class_names, ", "))});
+  } else {
+    facts.add_row({"output", to_string(session.output_shape()) + ", float32"});
+  }
   facts.add_row({"size", str_cat(grouped(file_bytes), " bytes, ",
                                  fixed(static_cast<double>(file_bytes) / static_cast<double>(fp32_bytes), 3),
                                  " of the ", grouped(fp32_bytes), " that dense float32 weights take")});

@@ -13,13 +13,29 @@
 namespace pare::graph {
 namespace internal {
 
+namespace {
+
+// Float32 between its ends, or ends that are no image and no classes: what version 3 brought beside operators.
+bool is_mixed(const Graph& graph) {
+  const auto is_inner_real = [&](const auto& entry) {
+    return entry.second.dtype == DType::kF32 && entry.first != graph.input && entry.first != graph.output;
+  };
+  return std::any_of(graph.values.begin(), graph.values.end(), is_inner_real) ||
+         graph.values.at(graph.input).shape.size() != 4 || graph.values.at(graph.output).shape.size() != 2 ||
+         graph.consumers_of(graph.input).size() != 1;
+}
+
+}  // namespace
+
 int lowest_version(const Graph& graph) {
-  const bool is_second = std::any_of(graph.nodes.begin(), graph.nodes.end(), [](const Node& node) {
-    return node.op_type == "QLinearAdd" || node.op_type == "QLinearGlobalAveragePool" || node.is_depthwise();
-  });
-  const bool has_vnm = std::any_of(graph.initializers.begin(), graph.initializers.end(),
-                                   [](const auto& entry) { return entry.second.encoding == Encoding::kVnm; });
-  return is_second || has_vnm ? 2 : 1;
+  int version = is_mixed(graph) ? 3 : 1;
+  for (const Node& node : graph.nodes) {
+    version = std::max({version, format_version(graph, node), node.is_depthwise() ? 2 : 1});
+  }
+  for (const auto& entry : graph.initializers) {
+    if (entry.second.encoding == Encoding::kVnm) version = std::max(version, 2);
+  }
+  return version;
 }
 
 bool has_storable_shape(const Initializer& item) {

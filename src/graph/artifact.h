@@ -31,15 +31,15 @@ struct LayerPromise {
 };
 
 struct Artifact {
-  Graph graph;  // integer graph
-  Preprocessing preprocessing;
+  Graph graph;                  // integer graph
+  Preprocessing preprocessing;  // both empty where the input is no image
   std::vector<std::string> class_names;
   std::vector<LayerPromise> promises;
   std::map<std::string, std::string> provenance;  // recipe name, pare version, accuracy at conversion; free text
 };
 
 // The newest version that is read. A file is written in the lowest version that has all of its operators and encodings.
-inline constexpr int kArtifactFormatVersion = 2;
+inline constexpr int kArtifactFormatVersion = 3;
 
 // What a graph's weights keep: pattern as stored, zeros counted, in graph order, no notes.
 // Precondition: the graph was validated (infer_shapes).

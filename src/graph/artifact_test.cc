@@ -13,6 +13,7 @@
 #include "pare/format/safetensors.h"
 #include "pare/graph/builtin.h"
 #include "pare/graph/testing/artifact_files.h"
+#include "pare/graph/testing/mixed_artifact.h"
 #include "pare/graph/testing/random_artifact.h"
 #include "pare/graph/weights.h"
 
@@ -200,6 +201,39 @@ TEST(Artifact, NewerOperatorsRaiseTheVersion) {
   options.global_average = true;
   write_artifact(folder.path("average.pare"), testing::random_artifact(11, options));
   EXPECT_EQ(format::SafetensorsFile(folder.path("average.pare")).metadata().at("format_version"), "2");
+}
+
+TEST(Artifact, MixedGraphsAreKeptAndRaiseTheVersion) {
+  const TemporaryFolder folder;
+  for (const Artifact& artifact : {testing::mixed_rows_artifact(5), testing::mixed_image_artifact(5)}) {
+    SCOPED_TRACE(artifact.graph.name);
+    write_artifact(folder.path("model.pare"), artifact);
+    EXPECT_EQ(format::SafetensorsFile(folder.path("model.pare")).metadata().at("format_version"), "3");
+    EXPECT_TRUE(verify_artifact(folder.path("model.pare")).ok());
+    EXPECT_EQ(read_artifact(folder.path("model.pare")).graph.values, artifact.graph.values);
+  }
+}
+
+TEST(Artifact, RefusesEndsThatNothingCanRun) {
+  const TemporaryFolder folder;
+  const auto refusal = [&](const Artifact& artifact) {
+    try {
+      write_artifact(folder.path("model.pare"), artifact);
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string("accepted");
+  };
+  Artifact rows = testing::mixed_rows_artifact(5);
+  rows.preprocessing = {{0.5F}, {0.5F}};
+  EXPECT_NE(refusal(rows).find("1 means and 1 deviations for 0 channels"), std::string::npos) << refusal(rows);
+  rows = testing::mixed_rows_artifact(5);
+  rows.class_names = {"a"};
+  EXPECT_NE(refusal(rows).find("1 class names for 0 classes"), std::string::npos) << refusal(rows);
+  testing::MixedGraphBuilder image(5, "image", {2, 3, 3});
+  image.add("add", "input", image.dequantize("real", image.quantize("codes", "input")));
+  const std::string reason = refusal(image.finish());
+  EXPECT_NE(reason.find("it reads the image 'input'"), std::string::npos) << reason;
 }
 
 TEST(Artifact, APromiseOfAPatternMayBeStoredDense) {

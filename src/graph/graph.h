@@ -3,7 +3,8 @@
 // Every way in (built-ins; later ONNX, TorchScript, traces) produces a Graph, every way out (train::Model, .pare,
 // later ONNX) consumes one. A float graph holds Conv, BatchNormalization, Relu, Add, GlobalAveragePool, MaxPool,
 // Flatten, Gemm; conversion yields an integer graph of QuantizeLinear, QLinearConv, QLinearAdd,
-// QLinearGlobalAveragePool, MaxPool, Flatten, QGemm.
+// QLinearGlobalAveragePool, MaxPool, Flatten, QGemm. In an integer graph values are codes or float32: QuantizeLinear
+// and DequantizeLinear lead from one to the other, QLinearConv and QGemm may give either, and Add adds float32.
 //
 // Values of a graph carry their shape (first dimension kBatch) and, in an integer graph, their quantization; an
 // initializer carries dtype, shape, encoding and quantization of its own. So a quantized operator takes
@@ -13,16 +14,15 @@
 //   Conv, QLinearConv   x [batch, I, h, w], weight [O, I, kh, kw], bias [O]; strides, pads, dilations, kernel_shape,
 //                       group (1, or I = O for a depthwise one, whose weight is [O, 1, kh, kw]); QLinearConv:
 //                       fused_activation
-//   Gemm, QGemm         x [batch, k], weight [n, k], bias [n]; transB = 1 (must be there), transA = 0, alpha = beta =
-//   1;
-//                       QGemm: fused_activation
+//   Gemm, QGemm         x [batch, k] or [batch, length, k], weight [n, k], bias [n]; transB = 1 (must be there),
+//                       transA = 0, alpha = beta = 1; QGemm: fused_activation
 //   BatchNormalization  x, weight, bias, running_mean, running_var, each [channels]; epsilon, momentum
 //   Add, QLinearAdd     two values of one shape (nothing is broadcast); QLinearAdd: fused_activation
 //   GlobalAveragePool, QLinearGlobalAveragePool
 //                       x [batch, channels, h, w], to [batch, channels, 1, 1]
 //   MaxPool             kernel_shape, strides (default 1, as ONNX's), pads
 //   Flatten             axis (1 only)
-//   Relu, QuantizeLinear
+//   Relu, QuantizeLinear, DequantizeLinear
 // The bias of Conv and Gemm may be left out; that of QLinearConv and QGemm may not. A quantized bias has no
 // Quantization of its own: its scale is the input's scale times the weight's, its zero point 0.
 #pragma once
@@ -57,10 +57,13 @@ struct Quantization {
 
 struct Value {
   DType dtype = DType::kF32;
-  Shape shape;  // NCHW or NK, first extent kBatch
+  Shape shape;  // an image NCHW, else row-major; first extent kBatch
   std::optional<Quantization> quantization;
   friend bool operator==(const Value&, const Value&) = default;
 };
+
+// Values of rank 4 are images: [batch, channels, height, width].
+[[nodiscard]] inline bool is_image(const Value& value) { return value.shape.size() == 4; }
 
 enum class Encoding {
   kDense,    // row-major
@@ -165,15 +168,14 @@ inline constexpr std::int64_t kMaxReductionElems = (2147483647LL - kMaxBias) / (
 // Checks the whole graph (names, order, arity, attribute values, dtypes, sizes of buffers, quantization, weight codes)
 // and fills in `values[...].shape` and `.dtype` of every node's output from the input's value and the operators' rules.
 // A value's shape that is there already must agree; an empty one is filled in. The graph's input value must be
-// complete. In an integer graph the outputs of all operators but MaxPool and Flatten, which pass theirs on, must have
-// their quantization beforehand (of QLinearConv and QGemm, one without is float32, and only the graph's output may be
-// that).
+// complete. In an integer graph the outputs of all operators that give codes must have their quantization beforehand,
+// but for MaxPool and Flatten, which pass theirs on. QLinearConv and QGemm give float32 where there is none.
 // Nothing may be left over: every node, value and initializer is needed by the output, an initializer by one node only.
 // Throws kCorruptData that names the node and the contradiction; kUnsupported for an unknown op_type, for an attribute
 // outside what is listed above and for a weight that several nodes share.
 void infer_shapes(Graph& graph);
 
-// True if a node has an integer operator. Such a graph must consist of integer operators only.
+// True if a node has an operator of integer graphs: the graph is one that can be deployed.
 [[nodiscard]] bool is_integer_graph(const Graph& graph);
 
 // The sliding window of a Conv, QLinearConv or MaxPool, attributes and their defaults resolved.

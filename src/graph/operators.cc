@@ -22,16 +22,24 @@ struct AttributeRule {
   bool required = false;
 };
 
-enum class GraphKind { kFloat, kInteger, kEither };
+// Where an operator stands, and what it reads there.
+enum class OperatorKind {
+  kTrained,   // float graphs only; reads float32
+  kDeployed,  // integer graphs only; reads codes
+  kPosition,  // both; reads float32 in the one, codes in the other
+  kReal,      // both; reads float32
+  kQuantize,  // integer graphs only; reads float32
+};
 
 struct OperatorSchema {
   std::string_view op_type;
-  GraphKind kind;
+  OperatorKind kind;
   std::size_t min_inputs;  // the first `value_inputs` are values, all others are initializers
   std::size_t max_inputs;
   std::span<const AttributeRule> attributes;
   Value (*infer)(const Graph& graph, const Node& node);
   std::size_t value_inputs = 1;
+  int version = 1;  // of the artifact format that brought it
 };
 
 namespace {
@@ -51,12 +59,12 @@ std::string_view type_name(AttributeType type) {
 
 const Value& input_value(const Graph& graph, const Node& node) { return graph.values.at(node.inputs[0]); }
 
-void require_rank(const Graph& graph, const Node& node, std::size_t rank) {
+void require_rank(const Graph& graph, const Node& node, std::size_t rank, std::size_t or_rank = 0) {
   const Shape& shape = input_value(graph, node).shape;
-  if (shape.size() != rank) {
+  if (shape.size() != rank && shape.size() != or_rank) {
     fail(graph, node, kPromiseShape,
          str_cat("its input '", node.inputs[0], "' has shape ", to_string(shape), ", but ", node.op_type, " needs ",
-                 rank, " dimensions"));
+                 rank, or_rank == 0 ? "" : str_cat(" or ", or_rank), " dimensions"));
   }
 }
 
@@ -86,18 +94,24 @@ const Initializer& require_initializer(const Graph& graph, const Node& node, std
   return found;
 }
 
-// Output of an operator of an integer graph: codes if the value has its quantization already, else float32.
+// Output of an operator that gives either: codes if the value has its quantization already, else float32.
 Value quantized_or_float(const Graph& graph, const Node& node, Shape shape) {
   Value result{.dtype = DType::kF32, .shape = std::move(shape), .quantization = {}};
   const auto existing = graph.values.find(node.output);
   if (existing != graph.values.end() && existing->second.quantization.has_value()) {
     result.dtype = DType::kU8;
     result.quantization = existing->second.quantization;
-  } else if (node.output != graph.output) {
-    fail(graph, node, kPromiseScale,
-         str_cat("its output '", node.output, "' has no quantization, and only the graph's output may be float32"));
   }
   return result;
+}
+
+// Output of an operator that gives codes and nothing else.
+Value quantized(const Graph& graph, const Node& node, Shape shape) {
+  const auto existing = graph.values.find(node.output);
+  if (existing == graph.values.end() || !existing->second.quantization.has_value()) {
+    fail(graph, node, kPromiseScale, str_cat("its output '", node.output, "' has no quantization"));
+  }
+  return {.dtype = DType::kU8, .shape = std::move(shape), .quantization = existing->second.quantization};
 }
 
 void require_known_activation(const Graph& graph, const Node& node) {
@@ -141,18 +155,19 @@ Value infer_conv(const Graph& graph, const Node& node) {
     return {.dtype = DType::kF32, .shape = std::move(shape), .quantization = {}};
   }
   require_known_activation(graph, node);
-  return quantized_or_float(graph, node, std::move(shape));
+  return depthwise ? quantized(graph, node, std::move(shape)) : quantized_or_float(graph, node, std::move(shape));
 }
 
 Value infer_gemm(const Graph& graph, const Node& node) {
   const bool integer = is_integer_operator(node.op_type);
-  require_rank(graph, node, 2);
+  require_rank(graph, node, 2, 3);
   const Shape& x = input_value(graph, node).shape;
-  const Initializer& weight = require_initializer(graph, node, 1, integer ? DType::kS8 : DType::kF32, {-1, x[1]});
+  const Initializer& weight = require_initializer(graph, node, 1, integer ? DType::kS8 : DType::kF32, {-1, x.back()});
   if (node.inputs.size() > 2) {
     (void)require_initializer(graph, node, 2, integer ? DType::kS32 : DType::kF32, {weight.shape[0]});
   }
-  Shape shape{kBatch, weight.shape[0]};
+  Shape shape = x;
+  shape.back() = weight.shape[0];
   if (!integer) {
     return {.dtype = DType::kF32, .shape = std::move(shape), .quantization = {}};
   }
@@ -197,17 +212,12 @@ Value infer_flatten(const Graph& graph, const Node& node) {
   return {.dtype = x.dtype, .shape = {kBatch, features}, .quantization = x.quantization};
 }
 
-// Output of an operator that gives codes and nothing else.
-Value quantized(const Graph& graph, const Node& node, Shape shape) {
-  const auto existing = graph.values.find(node.output);
-  if (existing == graph.values.end() || !existing->second.quantization.has_value()) {
-    fail(graph, node, kPromiseScale, str_cat("its output '", node.output, "' has no quantization"));
-  }
-  return {.dtype = DType::kU8, .shape = std::move(shape), .quantization = existing->second.quantization};
-}
-
 Value infer_quantize_linear(const Graph& graph, const Node& node) {
   return quantized(graph, node, input_value(graph, node).shape);
+}
+
+Value infer_dequantize_linear(const Graph& graph, const Node& node) {
+  return {.dtype = DType::kF32, .shape = input_value(graph, node).shape, .quantization = {}};
 }
 
 Value infer_add(const Graph& graph, const Node& node) {
@@ -273,19 +283,20 @@ constexpr AttributeRule kQAddAttributes[] = {{.name = "fused_activation", .type 
 constexpr AttributeRule kFlattenAttributes[] = {{.name = "axis", .type = AttributeType::kInt, .only = 1}};
 
 constexpr OperatorSchema kSchemas[] = {
-    {"Conv", GraphKind::kFloat, 2, 3, kConvAttributes, infer_conv},
-    {"Gemm", GraphKind::kFloat, 2, 3, kGemmAttributes, infer_gemm},
-    {"BatchNormalization", GraphKind::kFloat, 5, 5, kBatchNormAttributes, infer_batch_norm},
-    {"Relu", GraphKind::kFloat, 1, 1, {}, infer_same},
-    {"Add", GraphKind::kFloat, 2, 2, {}, infer_add, 2},
-    {"GlobalAveragePool", GraphKind::kFloat, 1, 1, {}, infer_global_average_pool},
-    {"MaxPool", GraphKind::kEither, 1, 1, kMaxPoolAttributes, infer_max_pool},
-    {"Flatten", GraphKind::kEither, 1, 1, kFlattenAttributes, infer_flatten},
-    {"QuantizeLinear", GraphKind::kInteger, 1, 1, {}, infer_quantize_linear},
-    {"QLinearConv", GraphKind::kInteger, 3, 3, kQConvAttributes, infer_conv},
-    {"QGemm", GraphKind::kInteger, 3, 3, kQGemmAttributes, infer_gemm},
-    {"QLinearAdd", GraphKind::kInteger, 2, 2, kQAddAttributes, infer_add, 2},
-    {"QLinearGlobalAveragePool", GraphKind::kInteger, 1, 1, {}, infer_global_average_pool},
+    {"Conv", OperatorKind::kTrained, 2, 3, kConvAttributes, infer_conv},
+    {"Gemm", OperatorKind::kTrained, 2, 3, kGemmAttributes, infer_gemm},
+    {"BatchNormalization", OperatorKind::kTrained, 5, 5, kBatchNormAttributes, infer_batch_norm},
+    {"Relu", OperatorKind::kTrained, 1, 1, {}, infer_same},
+    {"GlobalAveragePool", OperatorKind::kTrained, 1, 1, {}, infer_global_average_pool},
+    {"Add", OperatorKind::kReal, 2, 2, {}, infer_add, 2, 3},
+    {"MaxPool", OperatorKind::kPosition, 1, 1, kMaxPoolAttributes, infer_max_pool},
+    {"Flatten", OperatorKind::kPosition, 1, 1, kFlattenAttributes, infer_flatten},
+    {"QuantizeLinear", OperatorKind::kQuantize, 1, 1, {}, infer_quantize_linear},
+    {"DequantizeLinear", OperatorKind::kDeployed, 1, 1, {}, infer_dequantize_linear, 1, 3},
+    {"QLinearConv", OperatorKind::kDeployed, 3, 3, kQConvAttributes, infer_conv},
+    {"QGemm", OperatorKind::kDeployed, 3, 3, kQGemmAttributes, infer_gemm},
+    {"QLinearAdd", OperatorKind::kDeployed, 2, 2, kQAddAttributes, infer_add, 2, 2},
+    {"QLinearGlobalAveragePool", OperatorKind::kDeployed, 1, 1, {}, infer_global_average_pool, 1, 2},
 };
 
 // Reads `count` integers within [low, high], or gives the fallback.
@@ -314,13 +325,15 @@ std::string describe(const Graph& graph, const Node& node) {
 bool is_integer_operator(const std::string& op_type) {
   for (const OperatorSchema& schema : kSchemas) {
     if (schema.op_type == op_type) {
-      return schema.kind == GraphKind::kInteger;
+      return schema.kind == OperatorKind::kDeployed || schema.kind == OperatorKind::kQuantize;
     }
   }
   return false;
 }
 
 std::size_t value_input_count(const OperatorSchema& schema) { return schema.value_inputs; }
+
+int format_version(const Graph& graph, const Node& node) { return find_schema(graph, node).version; }
 
 const OperatorSchema& find_schema(const Graph& graph, const Node& node) {
   std::vector<std::string> known;
@@ -374,10 +387,13 @@ void check_node_against_schema(const Graph& graph, const Node& node, const Opera
 }
 
 Value infer_output(const Graph& graph, const Node& node, const OperatorSchema& schema, bool integer_graph) {
-  if (integer_graph && schema.kind == GraphKind::kFloat) {
-    fail(graph, node, kPromiseStructure, "a float operator stands in an integer graph", ErrorCategory::kUnsupported);
+  if (integer_graph && schema.kind == OperatorKind::kTrained) {
+    fail(graph, node, kPromiseStructure, "an operator of float graphs stands in an integer graph",
+         ErrorCategory::kUnsupported);
   }
-  const DType expected = integer_graph && schema.op_type != "QuantizeLinear" ? DType::kU8 : DType::kF32;
+  const bool reads_codes =
+      schema.kind == OperatorKind::kDeployed || (schema.kind == OperatorKind::kPosition && integer_graph);
+  const DType expected = reads_codes ? DType::kU8 : DType::kF32;
   for (std::size_t index = 0; index < schema.value_inputs; ++index) {
     const DType found = graph.values.at(node.inputs[index]).dtype;
     if (found != expected) {

@@ -14,6 +14,7 @@
 #include "pare/base/error.h"
 #include "pare/base/strings.h"
 #include "pare/graph/builtin.h"
+#include "pare/graph/testing/mixed_artifact.h"
 #include "pare/graph/testing/random_artifact.h"
 
 namespace pare::graph {
@@ -189,7 +190,7 @@ TEST(ShapeInference, NamesTheNodeOfAFloatGraphThatIsWrong) {
        {"Gemm with transB = 0", "fc1", kUnsupported, attribute("fc1", "transB", std::int64_t{0})},
        {"Gemm with alpha", "fc1", kUnsupported, attribute("fc1", "alpha", 0.5F)},
        {"Gemm on an image", "fc1", kCorrupt, [](Graph& g) { node_named(g, "fc1").inputs[0] = "pool2.out"; },
-        "needs 2 dimensions"},
+        "needs 2 or 3 dimensions"},
        {"epsilon 0", "bn1", kCorrupt, attribute("bn1", "epsilon", 0.0F)},
        {"epsilon NaN", "bn1", kCorrupt, attribute("bn1", "epsilon", std::nanf(""))},
        {"weight of other features", "fc1", kCorrupt,
@@ -341,7 +342,8 @@ TEST(ShapeInference, NamesTheNodeOfAnIntegerGraphThatIsWrong) {
         [](Graph& g) { g.values["flatten.out"].quantization->zero_point ^= 1; }},
        {"quantizer without quantization", "quantize_input", kCorrupt,
         [](Graph& g) { g.values["quantize_input.out"].quantization.reset(); }},
-       {"float value in the middle", "conv1", kCorrupt, [](Graph& g) { g.values["conv1.out"] = {}; }},
+       {"float value where codes are read", "pool1", kCorrupt, [](Graph& g) { g.values["conv1.out"] = {}; },
+        "'conv1.out' is F32 and must be U8"},
        {"weight scale 0", "conv2", kCorrupt, weight_scale("conv2.weight", 0.0F)},
        {"weight scale NaN", "conv2", kCorrupt, weight_scale("conv2.weight", std::nanf(""))},
        {"a weight scale too few", "fc2", kCorrupt,
@@ -389,7 +391,7 @@ TEST(ShapeInference, NamesTheNodeOfAnIntegerGraphThatIsWrong) {
           g.initializers.erase("fc2.bias");
         }},
        {"unknown activation", "conv1", kUnsupported, attribute("conv1", "fused_activation", std::string("Gelu"))},
-       {"a float operator", "pool1", kUnsupported,
+       {"an operator of float graphs", "pool1", kUnsupported,
         [](Graph& g) {
           node_named(g, "pool1") = {
               .name = "pool1", .op_type = "Relu", .inputs = {"conv1.out"}, .output = "pool1.out", .attributes = {}};
@@ -466,6 +468,35 @@ TEST(ShapeInference, NamesTheNodeOfAnIntegerGraphWhoseSumIsWrong) {
        {"a sum with an image", "add2", kCorrupt, [](Graph& g) { node_named(g, "add2").inputs[1] = "input"; },
         "'input' is F32 and must be U8"},
        {"unknown activation", "add2", kUnsupported, attribute("add2", "fused_activation", std::string("Gelu"))}});
+}
+
+TEST(ShapeInference, NamesTheNodeOfAMixedGraphThatIsWrong) {
+  expect_refused(testing::mixed_rows_artifact(3).graph,
+                 {{"codes where float32 is read", "add", kCorrupt,
+                   [](Graph& g) { node_named(g, "add").inputs[1] = "up.out"; }, "'up.out' is U8 and must be F32"},
+                  {"float32 where codes are read", "back", kCorrupt,
+                   [](Graph& g) { node_named(g, "back").inputs[0] = "add.out"; }, "'add.out' is F32 and must be U8"},
+                  {"codes quantized again", "again", kCorrupt,
+                   [](Graph& g) { node_named(g, "again").inputs[0] = "up.out"; }, "must be F32"},
+                  {"a sum of codes and float32", "add", kCorrupt,
+                   [](Graph& g) { node_named(g, "add").op_type = "QLinearAdd"; }, "must be U8"},
+                  {"float32 with a scale", "back", kCorrupt,
+                   [](Graph& g) {
+                     g.values["back.out"] = {
+                         .dtype = DType::kF32, .shape = {}, .quantization = g.values["up.out"].quantization};
+                   },
+                   "quantization that differs"},
+                  {"a weight for other features", "down", kCorrupt,
+                   [](Graph& g) { node_named(g, "down").inputs[0] = "quantize.out"; }, "[any, 12]"}});
+  Graph rows = testing::mixed_rows_artifact(3).graph;
+  EXPECT_EQ(rows.values.at("up.out").shape, (Shape{kBatch, 5, 70}));
+  EXPECT_EQ(rows.values.at("down.out").dtype, DType::kF32);
+}
+
+TEST(ShapeInference, DepthwiseConvolutionsGiveCodes) {
+  const Graph sound = testing::random_integer_graph(7, testing::depthwise_options(false));
+  expect_refused(sound, {{"float32", "conv2", kCorrupt, [](Graph& g) { g.values["conv2.out"].quantization.reset(); },
+                          "has no quantization"}});
 }
 
 TEST(ShapeInference, BiasMayReachItsBound) {

@@ -52,6 +52,8 @@ struct OperatorSchema;
 [[nodiscard]] const OperatorSchema& find_schema(const Graph& graph, const Node& node);
 // How many of a node's inputs are values; all others are initializers.
 [[nodiscard]] std::size_t value_input_count(const OperatorSchema& schema);
+// The version of the artifact format that brought a node's operator.
+[[nodiscard]] int format_version(const Graph& graph, const Node& node);
 // Arity, names and types of attributes.
 void check_node_against_schema(const Graph& graph, const Node& node, const OperatorSchema& schema);
 // Value of the node's output. Precondition: it passed check_node_against_schema, its inputs exist.

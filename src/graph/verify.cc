@@ -184,24 +184,30 @@ class ArtifactChecks {
       problems_.emplace_back(ErrorCategory::kUnsupported, kPromiseStructure, std::string(),
                              "its graph computes in float32; an artifact holds integer graphs");
     }
-    if (input.shape.size() != 4) {
-      report(kPromiseShape, {},
-             str_cat("the graph's input ", to_string(input.shape), " must be [batch, channels, height, width]"));
+    for (const Node* reader : graph.consumers_of(graph.input)) {
+      if (is_image(input) && reader->op_type != "QuantizeLinear") {
+        report(kPromiseStructure, reader->name,
+               str_cat("it reads the image '", graph.input,
+                       "', which only QuantizeLinear may: the runtime quantizes "
+                       "raw pixels"));
+      }
     }
-    if (output.dtype != DType::kF32 || output.shape.size() != 2) {
+    if (output.dtype != DType::kF32 || output.shape.size() > 3) {
       report(kPromiseShape, {},
-             str_cat("the graph's output ", to_string(output.shape), " must be float32 logits [batch, classes]"));
+             str_cat("the graph's output ", to_string(output.shape),
+                     " must be float32: logits [batch, classes] or [batch, length, features]"));
     }
   }
 
   void check_preprocessing() {
     const auto& [mean, deviation] = artifact_.preprocessing;
-    const auto channels = static_cast<std::size_t>(artifact_.graph.values.at(artifact_.graph.input).shape[1]);
+    const Value& input = artifact_.graph.values.at(artifact_.graph.input);
+    const auto channels = is_image(input) ? static_cast<std::size_t>(input.shape[1]) : 0;
     facts_ += 2;
     if (mean.size() != channels || deviation.size() != channels) {
       report(kPromiseStructure, {},
              str_cat("preprocessing has ", mean.size(), " means and ", deviation.size(), " deviations for ", channels,
-                     " channels"));
+                     " channels of an image"));
     }
     const auto is_finite = [](float value) { return std::isfinite(value); };
     const auto divides = [](float value) { return std::isfinite(value) && value >= format::kMinScale; };
@@ -212,7 +218,8 @@ class ArtifactChecks {
   }
 
   void check_class_names() {
-    const auto classes = static_cast<std::size_t>(artifact_.graph.values.at(artifact_.graph.output).shape[1]);
+    const Shape& output = artifact_.graph.values.at(artifact_.graph.output).shape;
+    const auto classes = output.size() == 2 ? static_cast<std::size_t>(output[1]) : 0;
     ++facts_;
     if (!artifact_.class_names.empty() && artifact_.class_names.size() != classes) {
       report(kPromiseStructure, {},

@@ -241,7 +241,7 @@ TEST(Verify, FindsLiesAboutShapesAndStructure) {
           p.node(1)["attributes"]["pads"] = {{"floats", {1.0, 1.0, 1.0, 1.0}}};
         }},
        {"a cycle", "conv1", "structure", kCorrupt, [](ArtifactParts& p) { p.node(1)["inputs"][0] = "fc1.out"; }},
-       {"logits in the middle", "fc1", "scale", kCorrupt,
+       {"logits in the middle", "fc2", "structure", kCorrupt,
         [](ArtifactParts& p) {
           p.description["graph"]["values"]["fc1.out"].erase("quantization");
           p.description["graph"]["values"]["fc1.out"]["dtype"] = "F32";

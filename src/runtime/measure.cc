@@ -33,13 +33,27 @@ double Measurement::median_seconds() const {
 Measurement measure(Session& session, const MeasureOptions& options) {
   require_between(options.batch, 1, 65536, "batch");
   require_between(options.rounds, 1, 1000000, "rounds");
-  std::vector<std::uint8_t> images(static_cast<std::size_t>(options.batch * session.input_elems()));
+  const auto numbers = static_cast<std::size_t>(options.batch * session.input_elems());
   std::vector<float> logits(static_cast<std::size_t>(options.batch * session.classes()));
+  std::vector<std::uint8_t> images;
+  std::vector<float> reals;
   Rng rng(options.seed);
-  for (std::uint8_t& pixel : images) pixel = static_cast<std::uint8_t>(rng.below(256));
+  if (session.takes_images()) {
+    images.resize(numbers);
+    for (std::uint8_t& pixel : images) pixel = static_cast<std::uint8_t>(rng.below(256));
+  } else {
+    reals.resize(numbers);
+    for (float& real : reals) real = 2.0F * rng.uniform() - 1.0F;
+  }
 
   Measurement result;
-  const auto run = [&] { session.run(images, options.batch, logits); };
+  const auto run = [&] {
+    if (session.takes_images()) {
+      session.run(images, options.batch, logits);
+    } else {
+      session.run(reals, options.batch, logits);
+    }
+  };
   for (int round = 0; round < kWarmUpRounds; ++round) run();
   for (std::int64_t round = 0; round < options.rounds; ++round) {
     const auto start = std::chrono::steady_clock::now();

@@ -12,7 +12,7 @@ namespace pare::runtime {
 struct MeasureOptions {
   std::int64_t batch = 64;
   std::int64_t rounds = 30;  // timed runs of one batch each, after three that are not timed
-  std::uint64_t seed = 0;    // of the random images
+  std::uint64_t seed = 0;    // of the random images, or numbers in [-1, 1]
   bool by_layer = false;     // time every layer too, in as many rounds again
 };
 

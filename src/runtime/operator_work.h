@@ -38,4 +38,18 @@ template <typename T>
   return reinterpret_cast<T*>(context.arena + offset);
 }
 
+// What may be the graph's input.
+template <typename T>
+[[nodiscard]] const T* input_at(const RunContext& context, std::size_t offset) {
+  return offset == kGraphInput ? reinterpret_cast<const T*>(context.real) : at<const T>(context, offset);
+}
+
+// body(begin, end) over [0, elems), cut at lines of the cache, so that no two threads write one.
+template <typename Body>
+void spread_elems(const RunContext& context, std::int64_t elems, std::int64_t work_per_elem, const Body& body) {
+  constexpr std::int64_t kLine = 64;
+  spread(context, (elems + kLine - 1) / kLine, work_per_elem * kLine,
+         [&](std::int64_t begin, std::int64_t end) { body(begin * kLine, std::min(end * kLine, elems)); });
+}
+
 }  // namespace pare::runtime

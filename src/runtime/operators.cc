@@ -22,26 +22,6 @@ void* scratch_of(const RunContext& context, std::size_t slot) {
 
 }  // namespace
 
-QuantizeInput::QuantizeInput(const kernels::QuantizeKernel& table_kernel, const kernels::QuantizeKernel& affine_kernel,
-                             kernels::QuantizeArgs args, std::vector<std::uint8_t> table, std::size_t output_offset)
-    : table_kernel_(table_kernel),
-      affine_kernel_(affine_kernel),
-      args_(args),
-      table_(std::move(table)),
-      output_offset_(output_offset) {
-  args_.table = table_.data();
-}
-
-void QuantizeInput::run(const RunContext& context) const {
-  kernels::QuantizeArgs args = args_;
-  args.raw = context.raw;
-  args.real = context.real;
-  args.y = at<std::uint8_t>(context, output_offset_);
-  const kernels::QuantizeKernel& kernel = context.raw != nullptr ? table_kernel_ : affine_kernel_;
-  spread(context, context.batch * args.pixels, args.channels,
-         [&](std::int64_t begin, std::int64_t end) { kernel.run(args, begin, end); });
-}
-
 QConv::QConv(const kernels::QConvKernel& kernel, kernels::QConvArgs args, PackedLayer packed, std::size_t input_offset,
              std::size_t output_offset)
     : kernel_(kernel),
@@ -70,10 +50,11 @@ void QConv::run(const RunContext& context) const {
 
 std::size_t QConv::scratch_bytes() const { return kernel_.scratch_bytes(args_); }
 
-QGemm::QGemm(const kernels::QGemmKernel& kernel, kernels::QGemmArgs args, PackedLayer packed, std::size_t input_offset,
-             std::size_t output_offset)
+QGemm::QGemm(const kernels::QGemmKernel& kernel, kernels::QGemmArgs args, std::int64_t rows, PackedLayer packed,
+             std::size_t input_offset, std::size_t output_offset)
     : kernel_(kernel),
       args_(args),
+      rows_(rows),
       packed_(std::move(packed)),
       input_offset_(input_offset),
       output_offset_(output_offset) {
@@ -84,7 +65,7 @@ QGemm::QGemm(const kernels::QGemmKernel& kernel, kernels::QGemmArgs args, Packed
 
 void QGemm::run(const RunContext& context) const {
   kernels::QGemmArgs args = args_;
-  args.m = context.batch;
+  args.m = context.batch * rows_;
   args.a = at<const std::uint8_t>(context, input_offset_);
   args.c = at<std::byte>(context, output_offset_);
   // Columns are cut first: their weights are then read by one thread only.

@@ -10,7 +10,6 @@
 #include "pare/kernels/pool/max_pool.h"
 #include "pare/kernels/qconv/qconv.h"
 #include "pare/kernels/qgemm/qgemm.h"
-#include "pare/kernels/quantize/quantize.h"
 #include "pare/kernels/transpose/transpose.h"
 #include "pare/runtime/arena.h"
 
@@ -21,11 +20,14 @@ struct RunContext {
   ThreadPool& pool;
   std::byte* arena;
   std::int64_t batch;
-  const std::uint8_t* raw;  // images, NCHW: either raw
-  const float* real;        // or normalized; the other is null
+  const std::uint8_t* raw;  // input: images, NCHW, raw
+  const float* real;        // or float32: normalized images or what else the graph takes; the other is null
   std::byte* scratch;       // one piece a thread of the pool, each scratch_stride bytes
   std::size_t scratch_stride;
 };
+
+// In place of an offset into the arena: the graph's float32 input, which stays where the caller has it.
+inline constexpr std::size_t kGraphInput = ~std::size_t{0};
 
 // Reads and writes at offsets into the arena that the plan chose. run() allocates nothing and does not throw.
 class Operator {
@@ -41,21 +43,6 @@ struct PackedLayer {
   AlignedBytes weights;
   std::vector<std::int32_t> bias;
   std::vector<float> multiplier;
-};
-
-class QuantizeInput : public Operator {
- public:
-  // `args` without batch pointers; `table` is [channels][256].
-  QuantizeInput(const kernels::QuantizeKernel& table_kernel, const kernels::QuantizeKernel& affine_kernel,
-                kernels::QuantizeArgs args, std::vector<std::uint8_t> table, std::size_t output_offset);
-  void run(const RunContext& context) const override;
-
- private:
-  const kernels::QuantizeKernel& table_kernel_;
-  const kernels::QuantizeKernel& affine_kernel_;
-  kernels::QuantizeArgs args_;
-  std::vector<std::uint8_t> table_;
-  std::size_t output_offset_;
 };
 
 class QConv : public Operator {
@@ -75,15 +62,16 @@ class QConv : public Operator {
 
 class QGemm : public Operator {
  public:
-  // `args.m`: the largest batch that will run.
-  QGemm(const kernels::QGemmKernel& kernel, kernels::QGemmArgs args, PackedLayer packed, std::size_t input_offset,
-        std::size_t output_offset);
+  // `rows`: of A, that one of the batch has; `args.m`: of the largest batch that will run.
+  QGemm(const kernels::QGemmKernel& kernel, kernels::QGemmArgs args, std::int64_t rows, PackedLayer packed,
+        std::size_t input_offset, std::size_t output_offset);
   void run(const RunContext& context) const override;
   [[nodiscard]] std::size_t scratch_bytes() const override;
 
  private:
   const kernels::QGemmKernel& kernel_;
   kernels::QGemmArgs args_;
+  std::int64_t rows_;
   PackedLayer packed_;
   std::size_t input_offset_;
   std::size_t output_offset_;

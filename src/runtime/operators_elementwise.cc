@@ -20,11 +20,8 @@ void Add::run(const RunContext& context) const {
   args.a = at<const std::uint8_t>(context, a_offset_);
   args.b = at<const std::uint8_t>(context, b_offset_);
   args.y = at<std::uint8_t>(context, output_offset_);
-  // In lines of the cache, so that no two threads write one.
-  constexpr std::int64_t kLine = 64;
-  const std::int64_t elems = context.batch * elems_;
-  spread(context, (elems + kLine - 1) / kLine, 4 * kLine,
-         [&](std::int64_t begin, std::int64_t end) { kernel_.run(args, begin * kLine, std::min(end * kLine, elems)); });
+  spread_elems(context, context.batch * elems_, 4,
+               [&](std::int64_t begin, std::int64_t end) { kernel_.run(args, begin, end); });
 }
 
 GlobalAveragePool::GlobalAveragePool(const kernels::GlobalAveragePoolKernel& kernel,

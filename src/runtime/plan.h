@@ -19,10 +19,10 @@ namespace pare::runtime {
 struct PlannedValue {
   std::string name;
   DType dtype = DType::kU8;
-  Shape shape;                 // without batch: [C, H, W] or [K]
-  bool channels_last = false;  // [C, H, W] stored as [H][W][C]
+  Shape shape;                 // without batch: [C, H, W], or whatever else a value that is no image has
+  bool channels_last = false;  // an image: [C, H, W] stored as [H][W][C]
   std::int64_t elems = 0;      // of one image
-  std::size_t offset = 0;      // into the arena
+  std::size_t offset = 0;      // into the arena, or kGraphInput
 };
 
 struct Step {
@@ -32,15 +32,18 @@ struct Step {
 };
 
 struct Plan {
-  Shape input_shape;  // [C, H, W]
+  bool takes_images = false;
+  Shape input_shape;  // [C, H, W] of an image
   std::int64_t input_elems = 0;
-  std::int64_t classes = 0;
-  std::vector<Step> steps;  // the last one writes the logits
+  Shape output_shape;  // [classes], or [length, features]
+  std::int64_t output_elems = 0;
+  std::vector<Step> steps;  // the last one writes the graph's output
   std::size_t arena_bytes = 0;
   std::size_t scratch_bytes = 0;  // for one thread, a multiple of kAlignmentBytes
 };
 
-// Values of rank 4 are kept as NHWC; Flatten restores NCHW order, in which the columns of a Gemm's weight count.
+// Images are kept as NHWC; Flatten restores NCHW order, in which the columns of a Gemm's weight count. All other values
+// are row-major.
 // Precondition: the artifact passed read_artifact. Throws kUnsupported for what no kernel can run, kInvalidArgument for
 // an arena beyond all measure.
 [[nodiscard]] Plan make_plan(const graph::Artifact& artifact, Isa isa, std::int64_t max_batch);

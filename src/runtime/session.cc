@@ -41,7 +41,7 @@ struct Session::Impl {
   std::vector<std::string> class_names;
   std::vector<PlannedLayer> layers;
   std::function<void(const Tap&)> tap;
-  std::vector<std::uint8_t> tap_codes;  // a slice in NCHW order
+  std::vector<std::byte> tap_bytes;  // a slice in NCHW order
   bool profiling = false;
   std::vector<LayerTime> times;
 
@@ -71,10 +71,11 @@ struct Session::Impl {
                   str_cat(image_items, " input numbers for ", count, " images of ", to_string(plan.input_shape)),
                   "Session::run", str_cat("give count * ", plan.input_elems));
     }
-    if (!fits(logit_items, plan.classes)) {
-      throw Error(ErrorCategory::kInvalidArgument,
-                  str_cat("room for ", logit_items, " logits, but ", count, " images have ", plan.classes, " each"),
-                  "Session::run", str_cat("give count * ", plan.classes));
+    if (!fits(logit_items, plan.output_elems)) {
+      throw Error(
+          ErrorCategory::kInvalidArgument,
+          str_cat("room for ", logit_items, " logits, but ", count, " images have ", plan.output_elems, " each"),
+          "Session::run", str_cat("give count * ", plan.output_elems));
     }
   }
 
@@ -91,8 +92,8 @@ struct Session::Impl {
       for (std::size_t index = 0; index < plan.steps.size(); ++index) {
         run_step(context, index);
       }
-      std::memcpy(logits + begin * plan.classes, arena.data() + plan.steps.back().output.offset,
-                  static_cast<std::size_t>(batch * plan.classes) * sizeof(float));
+      std::memcpy(logits + begin * plan.output_elems, arena.data() + plan.steps.back().output.offset,
+                  static_cast<std::size_t>(batch * plan.output_elems) * sizeof(float));
     }
   }
 
@@ -109,20 +110,28 @@ struct Session::Impl {
     if (tap) give_tap(context, step.output);
   }
 
+  // Writes tap_bytes.
+  void to_planes(const std::byte* data, const PlannedValue& value, std::int64_t batch) {
+    const auto size = static_cast<std::int64_t>(size_bytes(value.dtype));
+    const std::int64_t channels = value.shape[0];
+    const std::int64_t pixels = value.shape[1] * value.shape[2];
+    for (std::int64_t i = 0; i < batch * value.elems; ++i) {
+      const std::int64_t image = i / value.elems;
+      const std::int64_t pixel = i % value.elems / channels;
+      const std::int64_t planar = (image * channels + i % channels) * pixels + pixel;
+      std::memcpy(tap_bytes.data() + planar * size, data + i * size, static_cast<std::size_t>(size));
+    }
+  }
+
   void give_tap(const RunContext& context, const PlannedValue& value) {
     Shape shape = value.shape;
     shape.insert(shape.begin(), context.batch);
     const auto bytes = static_cast<std::size_t>(context.batch * value.elems) * size_bytes(value.dtype);
     const std::byte* data = context.arena + value.offset;
     if (value.channels_last) {
-      tap_codes.resize(bytes);
-      kernels::TransposeArgs args;
-      args.channels = value.shape[0];
-      args.pixels = value.shape[1] * value.shape[2];
-      args.x = reinterpret_cast<const std::uint8_t*>(data);
-      args.y = tap_codes.data();
-      kernels::reference_transpose(args, context.batch);
-      data = reinterpret_cast<const std::byte*>(tap_codes.data());
+      tap_bytes.resize(bytes);
+      to_planes(data, value, context.batch);
+      data = tap_bytes.data();
     }
     tap(Tap{value.name, value.dtype, std::move(shape), {data, bytes}});
   }
@@ -152,7 +161,9 @@ Session::~Session() = default;
 
 const Shape& Session::input_shape() const { return impl_->plan.input_shape; }
 std::int64_t Session::input_elems() const { return impl_->plan.input_elems; }
-std::int64_t Session::classes() const { return impl_->plan.classes; }
+bool Session::takes_images() const { return impl_->plan.takes_images; }
+const Shape& Session::output_shape() const { return impl_->plan.output_shape; }
+std::int64_t Session::classes() const { return impl_->plan.output_elems; }
 const std::vector<std::string>& Session::class_names() const { return impl_->class_names; }
 const std::vector<PlannedLayer>& Session::layers() const { return impl_->layers; }
 std::size_t Session::arena_bytes() const { return impl_->arena.size(); }
@@ -160,6 +171,11 @@ std::size_t Session::threads() const { return impl_->pool.threads(); }
 
 void Session::run(std::span<const std::uint8_t> images, std::int64_t count, std::span<float> logits) {
   impl_->check_sizes(images.size(), count, logits.size());
+  if (!impl_->plan.takes_images) {
+    throw Error(ErrorCategory::kInvalidArgument,
+                str_cat("raw pixels for a network that takes float32 ", to_string(impl_->plan.input_shape)),
+                "Session::run", "give it floats");
+  }
   impl_->run(images.data(), nullptr, count, logits.data());
 }
 

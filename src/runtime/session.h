@@ -31,7 +31,7 @@ struct PlannedLayer {
   std::int64_t weight_bytes = 0;  // packed
 };
 
-// What a node wrote: the codes (u8) or logits (float32) of a whole slice, NCHW or NK order.
+// What a node wrote: the codes (u8) or float32 numbers of a whole slice, an image in NCHW order.
 struct Tap {
   const std::string& value;  // name of the output value
   DType dtype;
@@ -56,16 +56,21 @@ class Session {
   Session& operator=(Session&&) noexcept;
   ~Session();
 
+  // False: the network takes float32 of another shape, [length, features] for example. What is called an image below is
+  // then one of those, only the second run() takes it, and the "logits" are the output, whatever it means.
+  [[nodiscard]] bool takes_images() const;
   [[nodiscard]] const Shape& input_shape() const;  // [channels, height, width] of one image
   [[nodiscard]] std::int64_t input_elems() const;
-  [[nodiscard]] std::int64_t classes() const;
+  [[nodiscard]] const Shape& output_shape() const;  // [classes], or [length, features]
+  [[nodiscard]] std::int64_t classes() const;       // numbers of the output
   [[nodiscard]] const std::vector<std::string>& class_names() const;
   [[nodiscard]] const std::vector<PlannedLayer>& layers() const;
   [[nodiscard]] std::size_t arena_bytes() const;
   [[nodiscard]] std::size_t threads() const;
 
   // Raw pixels, NCHW, `count` images; normalization is the artifact's. `logits`: count * classes() floats, owned by the
-  // caller. Throws kInvalidArgument if the sizes disagree. No allocation after the first call.
+  // caller. Throws kInvalidArgument if the sizes disagree or the network takes no images. No allocation after the first
+  // call.
   void run(std::span<const std::uint8_t> images, std::int64_t count, std::span<float> logits);
   // The same for images that are normalized already.
   void run(std::span<const float> images, std::int64_t count, std::span<float> logits);

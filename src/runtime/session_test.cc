@@ -18,6 +18,7 @@
 #include "pare/base/testing.h"
 #include "pare/format/affine.h"
 #include "pare/graph/builtin.h"
+#include "pare/graph/testing/mixed_artifact.h"
 #include "pare/graph/testing/quantized_network.h"
 #include "pare/graph/testing/random_artifact.h"
 #include "pare/runtime/testing/integer_reference.h"
@@ -156,6 +157,72 @@ TEST(Session, BuiltinNetworksEqualTheInt64Reference) {
       }
     }
   }
+}
+
+std::vector<float> random_reals(std::uint64_t seed, std::int64_t count) {
+  Rng rng(seed, 78);
+  std::vector<float> reals(static_cast<std::size_t>(count));
+  for (float& real : reals) real = 3.0F * (2.0F * rng.uniform() - 1.0F);
+  return reals;
+}
+
+std::vector<NamedArtifact> mixed_artifacts(std::uint64_t seed) {
+  return {{"rows", graph::testing::mixed_rows_artifact(seed)}, {"image", graph::testing::mixed_image_artifact(seed)}};
+}
+
+// Float32 and codes in one graph, bit for bit.
+TEST(Session, EveryValueOfAMixedGraphEqualsTheReference) {
+  for (std::uint64_t seed = 1; seed <= 3; ++seed) {
+    for (const NamedArtifact& named : mixed_artifacts(seed)) {
+      const TemporaryArtifact file(named.artifact);
+      constexpr std::int64_t kCount = 3;
+      for (const Isa isa : supported_isas()) {
+        SCOPED_TRACE(named.name + ", seed " + std::to_string(seed) + ", " + std::string(to_string(isa)));
+        const ScopedEnvironment forced("PARE_ISA", std::string(to_string(isa)).c_str());
+        Session session = Session::load(file.path(), {.threads = 2, .max_batch = 2});
+        const std::vector<float> input = random_reals(seed, kCount * session.input_elems());
+        std::map<std::string, std::vector<std::byte>> taps;
+        session.set_tap([&](const Tap& tap) {
+          std::vector<std::byte>& all = taps[tap.value];
+          all.insert(all.end(), tap.bytes.begin(), tap.bytes.end());
+        });
+        std::vector<float> output(static_cast<std::size_t>(kCount * session.classes()));
+        session.run(std::span<const float>(input), kCount, output);
+        std::map<std::string, std::vector<std::byte>> expected;
+        std::vector<float> expected_output;
+        const IntegerReference reference(named.artifact);
+        for (auto first = input.begin(); first != input.end(); first += session.input_elems()) {
+          const auto values = reference.run_reals({first, first + session.input_elems()});
+          for (const auto& [name, value] : values) {
+            for (const std::int64_t code : value.codes) expected[name].push_back(static_cast<std::byte>(code));
+            const auto bytes = std::as_bytes(std::span(value.reals));
+            expected[name].insert(expected[name].end(), bytes.begin(), bytes.end());
+            EXPECT_GT(
+                std::set<std::int64_t>(value.codes.begin(), value.codes.end()).size() + (value.codes.empty() ? 4 : 0),
+                3U)
+                << name << " says little";
+          }
+          const std::vector<float>& reals = values.at(named.artifact.graph.output).reals;
+          expected_output.insert(expected_output.end(), reals.begin(), reals.end());
+        }
+        ASSERT_EQ(taps.size(), expected.size());
+        for (const auto& [name, bytes] : expected) EXPECT_EQ(taps.at(name), bytes) << "value " << name;
+        EXPECT_EQ(output, expected_output);
+      }
+    }
+  }
+}
+
+TEST(Session, AnInputThatIsNoImageIsFloat32) {
+  const TemporaryArtifact file(graph::testing::mixed_rows_artifact(4));
+  Session session = Session::load(file.path(), {.threads = 1});
+  EXPECT_FALSE(session.takes_images());
+  EXPECT_EQ(session.input_shape(), (Shape{5, 12}));
+  EXPECT_EQ(session.output_shape(), (Shape{5, 12}));
+  EXPECT_EQ(session.classes(), 60);
+  const std::vector<std::uint8_t> pixels(60);
+  std::vector<float> output(60);
+  EXPECT_PARE_ERROR(session.run(pixels, 1, output), kInvalidArgument, "float32 [5, 12]");
 }
 
 // Else the comparison above would say little.

@@ -2,6 +2,7 @@
 
 #include "pare/base/error.h"
 #include "pare/format/elementwise.h"
+#include "pare/kernels/add/add_real.h"
 #include "pare/kernels/epilogue.h"
 #include "pare/kernels/isa_order.h"
 
@@ -24,6 +25,10 @@ void run_scalar(const AddArgs& args, std::int64_t begin, std::int64_t end) {
   }
 }
 
+void run_real_scalar(const float* a, const float* b, float* y, std::int64_t elems) {
+  for (std::int64_t i = 0; i < elems; ++i) y[i] = a[i] + b[i];
+}
+
 }  // namespace
 
 std::span<const AddKernel> add_kernels() {
@@ -39,6 +44,23 @@ std::span<const AddKernel> add_kernels() {
 
 const AddKernel& find_add_kernel(Isa isa) {
   const AddKernel* found = strongest(add_kernels(), isa, [](const AddKernel&) { return true; });
+  PARE_CHECK(found != nullptr);
+  return *found;
+}
+
+std::span<const AddRealKernel> add_real_kernels() {
+  static constexpr AddRealKernel kTable[] = {
+    {"add_f32_scalar", Isa::kScalar, run_real_scalar},
+#if defined(__x86_64__)
+    {"add_f32_avx2", Isa::kAvx2, run_add_real_avx2},
+    {"add_f32_avx512vnni", Isa::kAvx512Vnni, run_add_real_avx512},
+#endif
+  };
+  return kTable;
+}
+
+const AddRealKernel& find_add_real_kernel(Isa isa) {
+  const AddRealKernel* found = strongest(add_real_kernels(), isa, [](const AddRealKernel&) { return true; });
   PARE_CHECK(found != nullptr);
   return *found;
 }

@@ -1,4 +1,4 @@
-// Operands of an addition of codes: a plain struct, for files of one instruction set.
+// Operands of an addition: a plain struct for codes, for files of one instruction set.
 #pragma once
 
 #include <cstdint>
@@ -21,6 +21,8 @@ struct AddArgs {
 #if defined(__x86_64__)
 void run_add_avx2(const AddArgs& args, std::int64_t begin, std::int64_t end);
 void run_add_avx512(const AddArgs& args, std::int64_t begin, std::int64_t end);
+void run_add_real_avx2(const float* a, const float* b, float* y, std::int64_t elems);
+void run_add_real_avx512(const float* a, const float* b, float* y, std::int64_t elems);
 #endif
 
 }  // namespace pare::kernels

@@ -60,4 +60,10 @@ void run_add_avx2(const AddArgs& args, std::int64_t begin, std::int64_t end) {
   for (std::int64_t j = 0; j < end - i; ++j) args.y[i + j] = y[j];
 }
 
+void run_add_real_avx2(const float* a, const float* b, float* y, std::int64_t elems) {
+  std::int64_t i = 0;
+  for (; i + 8 <= elems; i += 8) _mm256_storeu_ps(y + i, _mm256_add_ps(_mm256_loadu_ps(a + i), _mm256_loadu_ps(b + i)));
+  for (; i < elems; ++i) y[i] = a[i] + b[i];
+}
+
 }  // namespace pare::kernels

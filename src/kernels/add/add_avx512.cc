@@ -51,4 +51,12 @@ void run_add_avx512(const AddArgs& args, std::int64_t begin, std::int64_t end) {
                           codes(_mm512_maskz_loadu_epi8(mask, args.a + i), _mm512_maskz_loadu_epi8(mask, args.b + i)));
 }
 
+void run_add_real_avx512(const float* a, const float* b, float* y, std::int64_t elems) {
+  for (std::int64_t i = 0; i < elems; i += 16) {
+    const auto mask = static_cast<__mmask16>(elems - i >= 16 ? 0xFFFF : (1U << (elems - i)) - 1);
+    _mm512_mask_storeu_ps(y + i, mask,
+                          _mm512_add_ps(_mm512_maskz_loadu_ps(mask, a + i), _mm512_maskz_loadu_ps(mask, b + i)));
+  }
+}
+
 }  // namespace pare::kernels

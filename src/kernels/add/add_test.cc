@@ -8,6 +8,7 @@
 
 #include "pare/base/rng.h"
 #include "pare/format/elementwise.h"
+#include "pare/kernels/add/add_real.h"
 #include "pare/kernels/testing/guarded.h"
 #include "pare/kernels/testing/this_machine.h"
 
@@ -142,6 +143,35 @@ TEST(Add, EveryKernelKeepsToItsElements) {
         kernel.run(args, 0, elems / 3);
         EXPECT_EQ(std::vector<std::uint8_t>(y.items().begin(), y.items().end()), expected)
             << kernel.name << " " << elems;
+        EXPECT_TRUE(a_guarded.guards_intact() && b_guarded.guards_intact() && y.guards_intact()) << kernel.name;
+      }
+    }
+  }
+}
+
+TEST(AddReal, EveryKernelAddsAndKeepsToItsElements) {
+  const std::uint64_t seed = 65;
+  SCOPED_TRACE(seed);
+  Rng rng(seed);
+  for (const AddRealKernel& kernel : add_real_kernels()) {
+    if (!testing::runs_here(kernel.isa)) continue;
+    for (const std::int64_t elems : {0, 1, 7, 8, 9, 15, 16, 17, 31, 33, 100}) {
+      std::vector<float> a(static_cast<std::size_t>(elems));
+      std::vector<float> b(a.size());
+      std::vector<float> expected(a.size());
+      for (std::size_t i = 0; i < a.size(); ++i) {
+        a[i] = rng.uniform() - 0.5F;
+        b[i] = 1e-3F * (rng.uniform() - 0.5F);
+        expected[i] = a[i] + b[i];
+      }
+      for (const std::uint8_t poison : kPoisons) {
+        Guarded<float> a_guarded(elems, poison);
+        Guarded<float> b_guarded(elems, poison);
+        Guarded<float> y(elems, poison);
+        a_guarded.assign(a);
+        b_guarded.assign(b);
+        kernel.run(a_guarded.data(), b_guarded.data(), y.data(), elems);
+        EXPECT_EQ(std::vector<float>(y.items().begin(), y.items().end()), expected) << kernel.name << " " << elems;
         EXPECT_TRUE(a_guarded.guards_intact() && b_guarded.guards_intact() && y.guards_intact()) << kernel.name;
       }
     }

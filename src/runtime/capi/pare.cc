@@ -1,5 +1,6 @@
 #include "pare/runtime/capi/pare.h"
 
+#include <algorithm>
 #include <exception>
 #include <new>
 #include <span>
@@ -148,7 +149,9 @@ pare_status pare_session_input_shape(const pare_session* session, int64_t shape[
   return guarded([&] {
     require(session != nullptr, "the session is null", "pare_session_input_shape");
     require(shape != nullptr, "shape is null", "pare_session_input_shape");
-    for (std::size_t axis = 0; axis < 3; ++axis) shape[axis] = session->session.input_shape()[axis];
+    const pare::Shape& found = session->session.input_shape();
+    std::fill_n(shape, 3, 1);
+    std::copy(found.begin(), found.end(), shape + 3 - found.size());
   });
 }
 

@@ -63,10 +63,10 @@ PARE_API pare_status pare_session_load(const char* path, const pare_session_opti
 /* Null is allowed. */
 PARE_API void pare_session_free(pare_session* session);
 
-/* Channels, height and width of one image. */
+/* Channels, height and width of one image; of another input its extents, with 1 in front of those it lacks. */
 PARE_API pare_status pare_session_input_shape(const pare_session* session, int64_t shape[3]);
 
-/* Logits of one image; 0 for a null session. */
+/* Numbers of the output: of a classifier, logits of one image; 0 for a null session. */
 PARE_API int64_t pare_session_classes(const pare_session* session);
 
 /* Name of a class; null if the artifact has no names, or for an index outside [0, classes). Lives as long as the
@@ -80,7 +80,8 @@ PARE_API const char* pare_session_class_name(const pare_session* session, int64_
 PARE_API pare_status pare_session_run_u8(pare_session* session, const uint8_t* images, size_t images_count,
                                          int64_t count, float* logits, size_t logits_count);
 
-/* The same for images that were normalized already: (pixel / 255 - mean) / std. */
+/* The same for images that were normalized already: (pixel / 255 - mean) / std. The only way to run a network whose
+ * input is no image: `count` times what pare_session_input_shape says. */
 PARE_API pare_status pare_session_run_f32(pare_session* session, const float* images, size_t images_count,
                                           int64_t count, float* logits, size_t logits_count);
 

@@ -1,4 +1,5 @@
-// What a session must compute, stated a second time: the integer graph in int64, NCHW, one number after the other.
+// What a session must compute, stated a second time: the integer graph in int64, NCHW, one number after the other, and
+// its float32 values as docs/format.md says.
 // Shares nothing with the kernels but format/. Test-only.
 #pragma once
 
@@ -28,20 +29,20 @@ class IntegerReference {
 
   // All values that the nodes write for one raw image [C, H, W], by name.
   [[nodiscard]] std::map<std::string, ReferenceValue> run_raw(const std::uint8_t* image) const {
-    const Shape shape = image_shape();
+    const Shape shape = input_shape();
     std::vector<float> normalized;
     for (std::int64_t i = 0; i < element_count(shape); ++i) {
       const auto channel = static_cast<std::size_t>(i / (shape[1] * shape[2]));
       normalized.push_back(format::normalize_pixel(image[i], artifact_.preprocessing.mean[channel],
                                                    artifact_.preprocessing.std[channel]));
     }
-    return run_normalized(normalized);
+    return run_reals(normalized);
   }
 
-  [[nodiscard]] std::map<std::string, ReferenceValue> run_normalized(const std::vector<float>& image) const {
+  [[nodiscard]] std::map<std::string, ReferenceValue> run_reals(const std::vector<float>& image) const {
     const graph::Graph& graph = artifact_.graph;
     std::map<std::string, ReferenceValue> values;
-    values[graph.input] = {image_shape(), {}, image};
+    values[graph.input] = {input_shape(), {}, image};
     for (const graph::Node& node : graph.nodes) {
       const ReferenceValue& x = values.at(node.inputs[0]);
       ReferenceValue y;
@@ -50,6 +51,14 @@ class IntegerReference {
       if (node.op_type == "QuantizeLinear") {
         const auto params = params_of(node.output);
         for (const float real : x.reals) y.codes.push_back(format::quantize(real, params, format::kUint8Range));
+      } else if (node.op_type == "DequantizeLinear") {
+        const auto params = params_of(node.inputs[0]);
+        for (const std::int64_t code : x.codes) {
+          y.reals.push_back(format::dequantize(static_cast<std::int32_t>(code), params));
+        }
+      } else if (node.op_type == "Add") {
+        const ReferenceValue& other = values.at(node.inputs[1]);
+        for (std::size_t i = 0; i < x.reals.size(); ++i) y.reals.push_back(x.reals[i] + other.reals[i]);
       } else if (node.op_type == "Flatten") {
         y.codes = x.codes;
       } else if (node.op_type == "MaxPool") {
@@ -58,6 +67,8 @@ class IntegerReference {
         add(node, x, values.at(node.inputs[1]), y);
       } else if (node.op_type == "QLinearGlobalAveragePool") {
         average(node, x, y);
+      } else if (node.op_type == "QGemm") {
+        gemm(node, x, y);
       } else {
         product(node, x, y);
       }
@@ -68,7 +79,7 @@ class IntegerReference {
   }
 
  private:
-  [[nodiscard]] Shape image_shape() const {
+  [[nodiscard]] Shape input_shape() const {
     const Shape& shape = artifact_.graph.values.at(artifact_.graph.input).shape;
     return {shape.begin() + 1, shape.end()};
   }
@@ -100,7 +111,23 @@ class IntegerReference {
     return codes;
   }
 
-  // A Gemm is a convolution of one pixel.
+  // Row by row.
+  void gemm(const graph::Node& node, const ReferenceValue& x, ReferenceValue& y) const {
+    const auto k = static_cast<std::size_t>(x.shape.back());
+    for (std::size_t first = 0; first < x.codes.size(); first += k) {
+      ReferenceValue row;
+      ReferenceValue result;
+      row.shape = {x.shape.back()};
+      result.shape = {y.shape.back()};
+      const auto begin = x.codes.begin() + static_cast<std::ptrdiff_t>(first);
+      row.codes.assign(begin, begin + static_cast<std::ptrdiff_t>(k));
+      product(node, row, result);
+      y.codes.insert(y.codes.end(), result.codes.begin(), result.codes.end());
+      y.reals.insert(y.reals.end(), result.reals.begin(), result.reals.end());
+    }
+  }
+
+  // A row of a Gemm is a convolution of one pixel.
   void product(const graph::Node& node, const ReferenceValue& x, ReferenceValue& y) const {
     const graph::Graph& graph = artifact_.graph;
     const graph::Initializer& weight = graph.initializers.at(node.inputs[1]);

@@ -1,0 +1,154 @@
+// Small random integer graphs whose values are float32 and codes in turn, for tests of everything that reads one.
+// Test-only.
+//
+// Weights are scaled so that every value has a standard deviation near 1, as normalized inputs have, and codes spread
+// over +-4.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "pare/base/rng.h"
+#include "pare/graph/artifact.h"
+#include "pare/graph/graph.h"
+#include "pare/graph/weights.h"
+
+namespace pare::graph::testing {
+
+class MixedGraphBuilder {
+ public:
+  enum class Output { kReal, kCodes };
+
+  MixedGraphBuilder(std::uint64_t seed, std::string name, Shape input) : rng_(seed, 0x31D) {
+    graph_.name = std::move(name);
+    graph_.input = "input";
+    input.insert(input.begin(), kBatch);
+    graph_.values["input"] = {.dtype = DType::kF32, .shape = std::move(input), .quantization = {}};
+  }
+
+  // Each returns the name of the value that the node writes.
+  std::string quantize(const std::string& name, const std::string& x) {
+    return append(name, "QuantizeLinear", {x}, {}, Output::kCodes);
+  }
+  std::string dequantize(const std::string& name, const std::string& x) {
+    return append(name, "DequantizeLinear", {x}, {}, Output::kReal);
+  }
+  std::string add(const std::string& name, const std::string& a, const std::string& b) {
+    return append(name, "Add", {a, b}, {}, Output::kReal);
+  }
+  std::string gemm(const std::string& name, const std::string& x, std::int64_t k, std::int64_t n, Output output,
+                   std::map<std::string, Attribute> attributes = {}) {
+    attributes["transB"] = std::int64_t{1};
+    return weighted(name, "QGemm", x, {n, k}, output, std::move(attributes));
+  }
+  std::string conv(const std::string& name, const std::string& x, std::int64_t in, std::int64_t out, Output output) {
+    return weighted(name, "QLinearConv", x, {out, in, 3, 3}, output, {{"pads", std::vector<std::int64_t>{1, 1, 1, 1}}});
+  }
+  std::string append(const std::string& name, const std::string& op_type, std::vector<std::string> inputs,
+                     std::map<std::string, Attribute> attributes, Output output) {
+    const std::string value = name + ".out";
+    if (output == Output::kCodes) {
+      const auto zero_point = static_cast<std::int32_t>(108 + rng_.below(41));
+      graph_.values[value] = {
+          .dtype = DType::kU8,
+          .shape = {},
+          .quantization = Quantization{
+              .scales = {(0.9F + 0.2F * rng_.uniform()) * 8.0F / 255.0F}, .zero_point = zero_point, .axis = -1}};
+    }
+    graph_.nodes.push_back({.name = name,
+                            .op_type = op_type,
+                            .inputs = std::move(inputs),
+                            .output = value,
+                            .attributes = std::move(attributes)});
+    return value;
+  }
+  // A float32 constant of one number a feature, uniform within `spread` of `middle`.
+  std::string constant(const std::string& name, std::int64_t elems, float middle, float spread) {
+    std::vector<float> values(static_cast<std::size_t>(elems));
+    for (float& value : values) value = middle + spread * (2.0F * rng_.uniform() - 1.0F);
+    graph_.initializers[name] = Initializer::f32({elems}, values);
+    return name;
+  }
+  [[nodiscard]] std::optional<Quantization>& quantization(const std::string& value) {
+    return graph_.values.at(value).quantization;
+  }
+
+  // The last node's output is the graph's.
+  Artifact finish() {
+    graph_.output = graph_.nodes.back().output;
+    infer_shapes(graph_);
+    Artifact artifact;
+    const Value& input = graph_.values.at(graph_.input);
+    const auto channels = is_image(input) ? static_cast<std::size_t>(input.shape[1]) : 0;
+    artifact.preprocessing.mean.assign(channels, 0.5F);
+    artifact.preprocessing.std.assign(channels, 0.25F);
+    artifact.promises = derive_promises(graph_);
+    artifact.graph = std::move(graph_);
+    return artifact;
+  }
+
+ private:
+  std::string weighted(const std::string& name, const std::string& op_type, const std::string& x, const Shape& shape,
+                       Output output, std::map<std::string, Attribute> attributes) {
+    const auto channels = static_cast<std::size_t>(shape[0]);
+    std::vector<std::int8_t> codes(static_cast<std::size_t>(element_count(shape)));
+    for (std::int8_t& code : codes) code = static_cast<std::int8_t>(static_cast<std::int32_t>(rng_.below(255)) - 127);
+    const auto reduction = static_cast<float>(codes.size() / channels);
+    Initializer weight;
+    weight.dtype = DType::kS8;
+    weight.shape = shape;
+    weight.data = Buffer::copy_of(codes);
+    weight.quantization = Quantization{.scales = {}, .zero_point = 0, .axis = 0};
+    Initializer bias;
+    bias.dtype = DType::kS32;
+    bias.shape = {shape[0]};
+    std::vector<std::int32_t> biases;
+    for (std::size_t channel = 0; channel < channels; ++channel) {
+      weight.quantization->scales.push_back((0.5F + rng_.uniform()) / (73.0F * std::sqrt(reduction)));
+      biases.push_back(static_cast<std::int32_t>(rng_.below(2001)) - 1000);
+    }
+    bias.data = Buffer::copy_of(biases);
+    graph_.initializers[name + ".weight"] = std::move(weight);
+    graph_.initializers[name + ".bias"] = std::move(bias);
+    return append(name, op_type, {x, name + ".weight", name + ".bias"}, std::move(attributes), output);
+  }
+
+  Rng rng_;
+  Graph graph_;
+};
+
+// Rows of features: products to float32 and to codes, a residual of the input itself, codes back to float32.
+[[nodiscard]] inline Artifact mixed_rows_artifact(std::uint64_t seed) {
+  using Output = MixedGraphBuilder::Output;
+  MixedGraphBuilder net(seed, "mixed_rows", {5, 12});
+  const std::string x = net.quantize("quantize", "input");
+  const std::string up = net.gemm("up", x, 12, 70, Output::kCodes, {{"fused_activation", std::string("Relu")}});
+  const std::string down = net.gemm("down", up, 70, 12, Output::kReal);
+  const std::string sum = net.add("add", "input", down);
+  const std::string again = net.quantize("again", sum);
+  const std::string back = net.dequantize("back", again);
+  net.add("out", net.gemm("last", again, 12, 12, Output::kReal), net.add("twice", back, sum));
+  return net.finish();
+}
+
+// Images: convolutions that give float32, added, averaged and classified.
+[[nodiscard]] inline Artifact mixed_image_artifact(std::uint64_t seed) {
+  using Output = MixedGraphBuilder::Output;
+  MixedGraphBuilder net(seed, "mixed_image", {3, 7, 6});
+  const std::string x = net.quantize("quantize", "input");
+  const std::string a = net.conv("a", x, 3, 10, Output::kReal);
+  const std::string b = net.conv("b", x, 3, 10, Output::kReal);
+  const std::string sum = net.quantize("sum", net.add("add", a, b));
+  const std::string average = net.append("average", "QLinearGlobalAveragePool", {sum}, {}, Output::kCodes);
+  const std::string flat = net.append("flatten", "Flatten", {average}, {}, Output::kCodes);
+  net.quantization(flat) = net.quantization(average);
+  net.gemm("fc", flat, 10, 4, Output::kReal);
+  return net.finish();
+}
+
+}  // namespace pare::graph::testing

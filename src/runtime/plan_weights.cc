@@ -1,0 +1,191 @@
+// Convolutions and matrix products: the kernel for a weight's form, the packed weight, the epilogue.
+#include <span>
+#include <utility>
+
+#include "pare/base/strings.h"
+#include "pare/graph/weights.h"
+#include "pare/runtime/operators.h"
+#include "pare/runtime/operators_elementwise.h"
+#include "pare/runtime/planner.h"
+
+namespace pare::runtime {
+
+namespace {
+
+// Weights as the packing routine of a format reads them; `grouped` keeps dense codes in group order alive.
+kernels::CanonicalWeights canonical(const graph::Initializer& weight,
+                                                         kernels::WeightFormat format, std::int64_t line_segments,
+                                                         std::vector<std::int8_t>& grouped) {
+  const format::TwoFourLayout layout = graph::two_four_layout(weight.shape);
+  kernels::CanonicalWeights canonical;
+  canonical.n = layout.rows;
+  canonical.segments = layout.segments;
+  canonical.segment_elems = layout.segment_elems;
+  canonical.line_segments = line_segments;
+  if (format == kernels::WeightFormat::kDense) {
+    grouped = graph::codes_in_group_order(weight);
+    canonical.values = grouped.data();
+  } else {
+    canonical.vnm = weight.vnm;
+    canonical.values = weight.data.as<std::int8_t>().data();
+    canonical.indices = weight.indices.as<std::uint8_t>().data();
+  }
+  return canonical;
+}
+
+kernels::WeightFormat format_of(const graph::Initializer& weight) {
+  switch (weight.encoding) {
+    case graph::Encoding::kTwoFour:
+      return kernels::WeightFormat::kTwoFour;
+    case graph::Encoding::kVnm:
+      return kernels::WeightFormat::kVnm;
+    case graph::Encoding::kDense:
+      break;
+  }
+  return kernels::WeightFormat::kDense;
+}
+
+}  // namespace
+
+kernels::Epilogue Planner::epilogue_of(const graph::Node& node) const {
+  const bool relu = node.string_attribute("fused_activation", "") == "Relu";
+  kernels::Epilogue epilogue;
+  if (values_.at(node.output).dtype == DType::kF32) {
+    epilogue.output = kernels::Epilogue::Output::kF32;
+    epilogue.relu = relu;
+  } else {
+    epilogue.zero_point = params_of(node.output).zero_point;
+    epilogue.qmin = relu ? epilogue.zero_point : 0;
+  }
+  return epilogue;
+}
+
+template <typename Kernel>
+PackedLayer Planner::pack(const graph::Node& node, const Kernel& kernel, std::int64_t line_segments,
+                               PlannedLayer& layer) const {
+  const graph::Initializer& weight = graph_.initializers.at(node.inputs[1]);
+  std::vector<std::int8_t> grouped;
+  const kernels::CanonicalWeights weights = canonical(weight, kernel.format, line_segments, grouped);
+  PackedLayer packed;
+  packed.weights = AlignedBytes(kernel.packed_bytes(weights));
+  kernel.pack(weights, packed.weights.data());
+  const std::span<const std::int32_t> bias = graph_.initializers.at(node.inputs[2]).data.template as<std::int32_t>();
+  packed.bias.assign(bias.begin(), bias.end());
+  const float input_scale = params_of(node.inputs[0]).scale;
+  const bool to_float = values_.at(node.output).dtype == DType::kF32;
+  for (const float weight_scale : weight.quantization->scales) {
+    const float scale = format::accumulator_scale(input_scale, weight_scale);
+    packed.multiplier.push_back(to_float ? scale
+                                         : format::requantize_multiplier(scale, params_of(node.output).scale));
+  }
+  describe_weight(node, kernel.name, packed.weights.size(), layer);
+  if (kernel.format != kernels::WeightFormat::kDense && !kernel.uses_zeros(weights)) {
+    const std::string reason = *kernel.note != '\0' ? kernel.note : "no kernel for this pattern at this shape";
+    add_note(str_cat("stored ", weight.pattern(), ", expanded to dense when loaded: ", reason), layer);
+  }
+  return packed;
+}
+
+void Planner::describe_weight(const graph::Node& node, const char* kernel, std::size_t packed_bytes,
+                     PlannedLayer& layer) const {
+  const graph::Initializer& weight = graph_.initializers.at(node.inputs[1]);
+  layer.kernel = kernel;
+  layer.pattern = weight.pattern();
+  layer.weight_bytes = static_cast<std::int64_t>(packed_bytes);
+  // Pixels of a convolution, rows of a product: every output is one of weight.shape[0] channels.
+  layer.macs = element_count(weight.shape) * (element_count(layer.output_shape) / weight.shape[0]);
+  for (const graph::LayerPromise& promise : artifact_.promises) {
+    if (promise.weight != node.inputs[1]) continue;
+    layer.pattern = promise.pattern;
+    add_note(promise.note, layer);
+  }
+}
+
+// The form in which a layer runs; why it is not the stored one goes into the layer's note.
+kernels::WeightFormat Planner::choose(const graph::Initializer& weight, const LayerWork& work,
+                                           PlannedLayer& layer) const {
+  const FormatChoice choice = choose_format(work, format_of(weight), weight.vnm, isa_, cpu_vendor());
+  add_note(choice.note, layer);
+  return choice.format;
+}
+
+std::unique_ptr<Operator> Planner::conv(const graph::Node& node, PlannedLayer& layer) {
+  return node.is_depthwise() ? depthwise(node, layer) : dense_conv(node, layer);
+}
+
+std::unique_ptr<Operator> Planner::dense_conv(const graph::Node& node, PlannedLayer& layer) {
+  const PlannedValue& input = values_.at(node.inputs[0]);
+  const PlannedValue& output = values_.at(node.output);
+  const graph::Initializer& weight = graph_.initializers.at(node.inputs[1]);
+  const graph::Window window = graph::window_of(graph_, node);
+  const LayerWork work{output.shape[1] * output.shape[2], weight.shape[0],
+                       element_count(weight.shape) / weight.shape[0]};
+  const kernels::QConvKernel& kernel = kernels::find_qconv_kernel(choose(weight, work, layer), isa_);
+  kernels::QConvArgs args;
+  set_extents(input, output, window, args.shape);
+  args.shape.in_c = input.shape[0];
+  args.shape.out_c = output.shape[0];
+  args.x_zero_point = params_of(node.inputs[0]).zero_point;
+  args.epilogue = epilogue_of(node);
+  return std::make_unique<QConv>(kernel, args,
+                                 pack(node, kernel, window.dilation_w == 1 ? window.kernel_w : 1, layer),
+                                 input.offset, output.offset);
+}
+
+std::unique_ptr<Operator> Planner::depthwise(const graph::Node& node, PlannedLayer& layer) {
+  const PlannedValue& input = values_.at(node.inputs[0]);
+  const PlannedValue& output = values_.at(node.output);
+  const graph::Initializer& weight = graph_.initializers.at(node.inputs[1]);
+  const graph::Window window = graph::window_of(graph_, node);
+  const kernels::DepthwiseKernel& kernel = kernels::find_depthwise_kernel(isa_);
+  const kernels::Epilogue epilogue = epilogue_of(node);
+  const format::AffineParams input_params = params_of(node.inputs[0]);
+  const format::AffineParams output_params = params_of(node.output);
+  std::vector<float> multipliers;
+  for (const float weight_scale : weight.quantization->scales) {
+    multipliers.push_back(format::requantize_multiplier(format::accumulator_scale(input_params.scale, weight_scale),
+                                                        output_params.scale));
+  }
+  // One channel a segment: group order is [channels][taps], whatever the encoding.
+  const std::vector<std::int8_t> codes = graph::codes_in_group_order(weight);
+  const kernels::DepthwiseWeights weights{
+      .channels = input.shape[0],
+      .kernel_h = window.kernel_h,
+      .kernel_w = window.kernel_w,
+      .values = codes.data(),
+      .bias = graph_.initializers.at(node.inputs[2]).data.as<std::int32_t>().data(),
+      .multiplier = multipliers.data(),
+      .x_zero_point = input_params.zero_point};
+  AlignedBytes packed(kernel.packed_bytes(weights));
+  kernel.pack(weights, packed.data());
+  kernels::DepthwiseArgs args;
+  set_extents(input, output, window, args);
+  args.channels = input.shape[0];
+  args.x_zero_point = input_params.zero_point;
+  args.y_zero_point = epilogue.zero_point;
+  args.qmin = epilogue.qmin;
+  describe_weight(node, kernel.name, packed.size(), layer);
+  add_note(kernel.note, layer);
+  return std::make_unique<Depthwise>(kernel, args, std::move(packed), input.offset, output.offset);
+}
+
+std::unique_ptr<Operator> Planner::gemm(const graph::Node& node, PlannedLayer& layer) {
+  const PlannedValue& input = values_.at(node.inputs[0]);
+  const graph::Initializer& weight = graph_.initializers.at(node.inputs[1]);
+  const std::int64_t n = weight.shape[0];
+  const std::int64_t k = weight.shape[1];
+  const std::int64_t rows = input.elems / k;  // of one image, or whatever one of the batch is
+  const kernels::QGemmKernel& kernel =
+      kernels::find_qgemm_kernel(choose(weight, {rows, n, k}, layer), isa_);
+  kernels::QGemmArgs args;
+  args.a_stride_bytes = k;
+  args.a_zero_point = params_of(node.inputs[0]).zero_point;
+  args.c_stride_elems = n;
+  args.m = max_batch_ * rows;
+  args.n = n;
+  args.k = k;
+  args.epilogue = epilogue_of(node);
+  return std::make_unique<QGemm>(kernel, args, rows, pack(node, kernel, 1, layer), input.offset, values_.at(node.output).offset);
+}
+
+}  // namespace pare::runtime
