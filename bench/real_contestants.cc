@@ -25,8 +25,8 @@ struct Quantized {
         x(std::move(reals)),
         codes(static_cast<std::size_t>(shape.m * stride_of(shape.k))),
         scale(static_cast<std::size_t>(shape.m)),
-        args{x->data(),          shape.k,    shape.k,     codes.data(), stride_of(shape.k),
-             kernels::nbits_k_padded(shape.k), zero_point, scale.data()} {}
+        args{x->data(),  shape.k,     shape.k, codes.data(), stride_of(shape.k), kernels::nbits_k_padded(shape.k),
+             zero_point, scale.data()} {}
 
   // 64 bytes longer than a row, as the runtime lays them out.
   static std::int64_t stride_of(std::int64_t k) { return kernels::nbits_k_padded(k) + 64; }
@@ -86,9 +86,7 @@ Prepared prepared_of(std::shared_ptr<Own> own, const Pattern& pattern, const std
 }  // namespace
 
 RealGemmField::RealGemmField(const GemmShape& shape, std::uint64_t seed)
-    : shape_(shape),
-      seed_(seed),
-      x_(std::make_shared<HugeBuffer<float>>(static_cast<std::size_t>(shape.m * shape.k))) {
+    : shape_(shape), seed_(seed), x_(std::make_shared<HugeBuffer<float>>(static_cast<std::size_t>(shape.m * shape.k))) {
   Rng rng(seed_, 1);
   for (std::int64_t i = 0; i < shape_.m * shape_.k; ++i) x_->data()[i] = rng.normal();
 }
@@ -109,9 +107,16 @@ Prepared RealGemmField::int4(const Pattern& pattern, std::int64_t group, Isa isa
     own->packed.emplace_back(kernel.packed_bytes(own->weights.view()));
     kernel.pack(own->weights.view(), own->packed.back().data());
   }
-  own->args = {own->a.codes.data(), own->a.args.codes_stride_bytes, own->a.scale.data(), own->packed.front().data(),
-               nullptr,             own->c.data(),                  shape_.n,            shape_.m,
-               shape_.n,            shape_.k};
+  own->args = {own->a.codes.data(),
+               own->a.args.codes_stride_bytes,
+               own->a.scale.data(),
+               own->packed.front().data(),
+               nullptr,
+               own->c.data(),
+               shape_.n,
+               shape_.m,
+               shape_.n,
+               shape_.k};
   own->scratch = HugeBuffer<std::uint8_t>(kernel.scratch_bytes(own->args));
   own->a.kernel->run(own->a.args, 0, shape_.m);
   std::vector<float> expected(static_cast<std::size_t>(shape_.m * shape_.n));
@@ -128,16 +133,15 @@ Prepared RealGemmField::dynamic_int8(const Pattern& pattern, Isa isa) const {
   Scaling scaling = random_scaling(rng, pattern, shape_.n, shape_.k);
   std::fill(scaling.bias.begin(), scaling.bias.end(), 0);
   const kernels::QGemmKernel& kernel = kernels::find_qgemm_kernel(pattern.format, isa);
-  auto own = std::make_shared<OwnDynamic>(
-      OwnDynamic{std::move(weights),
-                 std::move(scaling),
-                 std::vector<float>(static_cast<std::size_t>(shape_.n), 0.5F),
-                 Quantized(shape_, x_, kZeroPoint, isa),
-                 {},
-                 HugeBuffer<float>(static_cast<std::size_t>(shape_.m * shape_.n)),
-                 {},
-                 {},
-                 &kernel});
+  auto own = std::make_shared<OwnDynamic>(OwnDynamic{std::move(weights),
+                                                     std::move(scaling),
+                                                     std::vector<float>(static_cast<std::size_t>(shape_.n), 0.5F),
+                                                     Quantized(shape_, x_, kZeroPoint, isa),
+                                                     {},
+                                                     HugeBuffer<float>(static_cast<std::size_t>(shape_.m * shape_.n)),
+                                                     {},
+                                                     {},
+                                                     &kernel});
   own->packed = HugeBuffer<std::uint8_t>(kernel.packed_bytes(own->weights.view()));
   kernel.pack(own->weights.view(), own->packed.data());
   kernels::QGemmArgs& args = own->args;

@@ -47,8 +47,8 @@ Dequantize::Dequantize(const kernels::DequantizeKernel& kernel, format::AffinePa
     : kernel_(kernel), params_(params), elems_(elems), input_offset_(input_offset), output_offset_(output_offset) {}
 
 void Dequantize::run(const RunContext& context) const {
-  const kernels::DequantizeArgs args{at<const std::uint8_t>(context, input_offset_),
-                                     at<float>(context, output_offset_), params_.scale, params_.zero_point};
+  const kernels::DequantizeArgs args{at<const std::uint8_t>(context, input_offset_), at<float>(context, output_offset_),
+                                     params_.scale, params_.zero_point};
   spread_elems(context, context.batch * elems_, 1,
                [&](std::int64_t begin, std::int64_t end) { kernel_.run(args, begin, end); });
 }
