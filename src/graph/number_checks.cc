@@ -41,6 +41,8 @@ class NumberChecks {
     check_codes(node.inputs[1], weight);
     if (node.op_type == "DynamicQuantizeMatMul") {
       check_real_bias(node);
+      // The scale of the input is any row's; the weight's alone must not leave float32.
+      if (weight_is_valid) check_combined_scales(1.0F, *weight.quantization, output);
       return;
     }
     check_bias(node.inputs[2], graph_.initializers.at(node.inputs[2]));

@@ -522,6 +522,8 @@ TEST(ShapeInference, NamesTheProductOfFloat32ThatIsWrong) {
         "entry 7 of 'up.bias' is inf"},
        {"a bias of codes", "up", kCorrupt, [](Graph& g) { g.initializers["up.bias"].dtype = DType::kS32; },
         "is I32 and must be F32"},
+       {"a scale beyond measure", "dynamic", kCorrupt,
+        [](Graph& g) { g.initializers["dynamic.weight"].quantization->scales[5] = 1e33F; }, "the scales of channel 5"},
        {"8 bits", "up", kUnsupported, [](Graph& g) { node_named(g, "up").attributes["bits"] = std::int64_t{8}; },
         "'bits' must be 4"},
        {"a weight of other features", "sparse", kCorrupt, [](Graph& g) { node_named(g, "sparse").inputs[0] = "input"; },
