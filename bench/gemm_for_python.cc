@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "bench/contestants.h"
+#include "bench/real_contestants.h"
 #include "pare/base/cpu.h"
 
 namespace {
@@ -22,19 +23,28 @@ Pattern pattern_of(const std::string& text) {
   return text == "2:4" ? pare::bench::two_four_pattern() : pare::bench::dense_pattern();
 }
 
+pare::bench::Prepared own_of(const pare::bench::GemmShape& shape, const std::string& text) {
+  const std::string int4 = "int4 ";
+  if (text.starts_with(int4)) {
+    return pare::bench::RealGemmField(shape, 1).int4(pattern_of(text.substr(int4.size())), 32, pare::chosen_isa());
+  }
+  return pare::bench::GemmField(shape, 1).own(pattern_of(text), pare::chosen_isa());
+}
+
 }  // namespace
 
 extern "C" {
 
-// Null if the kernel's result is wrong; `text` gets its name, or what is wrong.
+// `pattern`: "dense", "2:4", "64:1:4"; "int4 dense" and "int4 2:4" take real activations. Null if the kernel's result
+// is wrong; `text` gets its name, or what is wrong.
 __attribute__((visibility("default"))) void* pare_bench_gemm_make(std::int64_t m, std::int64_t n, std::int64_t k,
                                                                   std::int64_t layers, const char* pattern, char* text,
                                                                   std::int64_t text_bytes) {
   std::string name;
   void* made = nullptr;
   try {
-    const pare::bench::GemmField field({.m = m, .n = n, .k = k, .layers = layers}, 1);
-    auto own = std::make_unique<pare::bench::Prepared>(field.own(pattern_of(pattern), pare::chosen_isa()));
+    const pare::bench::GemmShape shape{.m = m, .n = n, .k = k, .layers = layers};
+    auto own = std::make_unique<pare::bench::Prepared>(own_of(shape, pattern));
     name = own->trouble.empty() ? own->contestant.name : own->trouble.front();
     if (own->trouble.empty()) made = own.release();
   } catch (const std::exception& error) {

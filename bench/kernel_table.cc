@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "bench/contestants.h"
+#include "bench/real_contestants.h"
 #include "bench/results.h"
 #include "pare/base/error.h"
 #include "pare/base/strings.h"
@@ -21,7 +22,7 @@ namespace {
 
 struct Options {
   std::string out = "build/bench/kernel_table.json";
-  std::vector<std::string> sections{"gemm", "dram", "conv", "threads", "noise"};
+  std::vector<std::string> sections{"gemm", "dram", "conv", "int4", "dynamic", "threads", "noise"};
   std::string match = "*";
   RoundRobinOptions round_robin;
   bool scalar = false;
@@ -42,9 +43,9 @@ const ConvShape kConvShapes[] = {{56, 64, 64, 3},  {28, 128, 128, 3},  {14, 256,
 
 const DepthwiseShape kDepthwiseShapes[] = {{56, 128}, {28, 256}, {14, 512}};
 
-// Goals that wait for their kernels.
-const char* const kWithoutKernel[] = {"int4 group 32, M = 1 from DRAM, dense and 2:4",
-                                      "fp32 in, dynamic quantization, fp32 out"};
+// Weights of 4 bits need twice the layers to pass over the same memory.
+const GemmShape kInt4Shapes[] = {{1, 4096, 4096, 16}, {1, 11008, 4096, 8}, {4, 4096, 4096, 16}, {16, 3072, 3072}};
+const GemmShape kDynamicShapes[] = {{128, 768, 768}, {128, 3072, 768}, {128, 768, 3072}};
 
 // The entry with the smallest median of those that `eligible` names; -1 if there is none.
 template <typename Eligible>
@@ -89,12 +90,15 @@ class Table {
         for (const ConvShape& shape : kConvShapes) conv(shape);
         for (const DepthwiseShape& shape : kDepthwiseShapes) depthwise(shape);
       }
+      if (wants("int4")) {
+        for (const GemmShape& shape : kInt4Shapes) int4(shape);
+      }
+      if (wants("dynamic")) {
+        for (const GemmShape& shape : kDynamicShapes) dynamic(shape);
+      }
       if (wants("noise")) noise();
     }
     if (wants("threads") && isa_ != Isa::kAvx2) threads();
-    if (isa_ != Isa::kAvx2) {
-      for (const char* work : kWithoutKernel) add_skipped(results_, work, "pare has no such kernel yet");
-    }
     if (onednn_.empty()) add_skipped(results_, prefix_ + "every row against oneDNN", "oneDNN is not installed");
     write_part(options_.out, results_);
     std::printf("%s\n", options_.out.c_str());
@@ -146,12 +150,20 @@ class Table {
     return true;
   }
 
+  [[nodiscard]] static std::vector<Contestant> contestants_of(const std::vector<Prepared>& prepared) {
+    std::vector<Contestant> plain;
+    for (const Prepared& one : prepared) plain.push_back(one.contestant);
+    return plain;
+  }
+  [[nodiscard]] Times times_of(const std::vector<Prepared>& prepared) const {
+    return run_round_robin(contestants_of(prepared), options_.round_robin);
+  }
+
   // Times all that were admitted; a row for every goal whose pattern is among them.
   void time_and_judge(const std::vector<Prepared>& contestants, const std::vector<Goal>& goals, const std::string& kind,
                       const std::string& shape) {
-    std::vector<Contestant> plain;
-    for (const Prepared& prepared : contestants) plain.push_back(prepared.contestant);
-    const Times times = run_round_robin(plain, options_.round_robin);
+    const std::vector<Contestant> plain = contestants_of(contestants);
+    const Times times = times_of(contestants);
     for (const Goal& goal : goals) {
       const bool dense = goal.pattern.name == "dense";
       const std::ptrdiff_t ours = fastest(contestants, times, [&](const Prepared& prepared) {
@@ -202,6 +214,34 @@ class Table {
 
   void depthwise(const DepthwiseShape& shape) {
     shape_of(DepthwiseField(shape, 1), {{dense_pattern(), 2.0}}, "depthwise convolution", shape.name());
+  }
+
+  // 2:4 against dense, and dense against int8 with the same shape; runtimes that know int4 only Python reaches
+  // (peers/linear_layers.py).
+  void int4(const GemmShape& shape) {
+    const std::string name = str_cat(prefix_, "int4 group 32 GEMM ", shape.name());
+    if (!glob_match(options_.match, name)) return;
+    const RealGemmField field(shape, 1);
+    const std::vector<Prepared> racers{field.int4(two_four_pattern(), 32, isa_), field.int4(dense_pattern(), 32, isa_),
+                                       GemmField(shape, 1).own(dense_pattern(), isa_)};
+    for (const Prepared& racer : racers) {
+      if (!admit(name, racer)) return;
+    }
+    const Times times = times_of(racers);
+    judge("2:4 " + name, contestants_of(racers), times, 0, 1, kUnset);
+    judge("dense " + name + " against int8", contestants_of(racers), times, 1, 2, kUnset);
+  }
+
+  // At most 6 % more time than the product of codes alone.
+  void dynamic(const GemmShape& shape) {
+    for (const Pattern& pattern : {dense_pattern(), two_four_pattern()}) {
+      const std::string work = work_name("GEMM, real to real,", pattern, shape.name());
+      if (!glob_match(options_.match, work)) continue;
+      const std::vector<Prepared> racers{RealGemmField(shape, 1).dynamic_int8(pattern, isa_),
+                                         GemmField(shape, 1).own(pattern, isa_)};
+      if (!admit(work, racers[0]) || !admit(work, racers[1])) continue;
+      judge(work, contestants_of(racers), times_of(racers), 0, 1, 1.0 / 1.06);
+    }
   }
 
   // What two equal contestants differ by: ratios nearer to 1 than this are no difference.
@@ -256,9 +296,9 @@ int run_program(int argc, char** argv) {
   CLI::App app{
       "Times pare's kernels against each other and against oneDNN, taking turns. PARE_ISA forces an instruction set."};
   app.add_option("--out", options.out, "Part file with the rows")->capture_default_str()->type_name("FILE");
-  app.add_option("--sections", options.sections, "Which: gemm, dram, conv, threads, noise")
+  app.add_option("--sections", options.sections, "Which: gemm, dram, conv, int4, dynamic, threads, noise")
       ->delimiter(',')
-      ->check(CLI::IsMember(std::set<std::string>{"gemm", "dram", "conv", "threads", "noise"}))
+      ->check(CLI::IsMember(std::set<std::string>{"gemm", "dram", "conv", "int4", "dynamic", "threads", "noise"}))
       ->type_name("A,B,…");
   app.add_option("--match", options.match, "Only work that matches this glob: 'GEMM 128*'")->type_name("GLOB");
   app.add_option("--rounds", options.round_robin.rounds, "Rounds a shape")

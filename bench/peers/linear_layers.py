@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Single linear layers, uint8 in and uint8 out: pare's kernels against onnxruntime and OpenVINO, taking turns in one process.
+"""Single linear layers, uint8 in and uint8 out, or float32 in and out with int4 weights: pare's kernels against onnxruntime and
+OpenVINO, taking turns in one process.
 
 usage: linear_layers.py --build build/release [--out FILE] [--rounds N] [--clock cpu]
 """
@@ -22,6 +23,13 @@ SHAPES = [(128, 768, 768, 1), (128, 3072, 768, 1), (128, 768, 3072, 1), (512, 40
           (1, 4096, 4096, 8), (1, 11008, 4096, 4)]
 GOALS = {"dense": None, "2:4": 1.42, "64:2:4": 1.85, "64:1:4": 3.5, "64:1:8": 6.3}
 DRAM_GOALS = {"dense": None, "2:4": 1.50, "64:2:4": 1.85}
+# Groups of 32 along k, activations quantized to int8 by the layer itself. Half the bytes a weight, so twice the layers.
+INT4_SHAPES = [(1, 4096, 4096, 16), (1, 11008, 4096, 8)]
+INT4_GOALS = {"int4 dense": 1.0, "int4 2:4": 1.25}
+INT4_GROUP = 32
+# Of a result's norm. Activations have 127 steps to the largest of 32 to 4096 normal numbers, about 4 deviations: an error of
+# 4 / 127 / sqrt(12) of a deviation each, which adds up as the results do; three times that is a mistake.
+INT4_TOLERANCE = 3 * 4 / 127 / 12**0.5
 INPUT_SCALE, INPUT_ZERO, OUTPUT_SCALE, WEIGHT_SCALE = 0.02, 117, 0.05, 0.001
 
 
@@ -79,6 +87,23 @@ def codes(m: int, k: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (m, k), dtype=np.uint8)
 
 
+def write_int4_layer(path: Path, n: int, k: int, seed: int) -> np.ndarray:
+    """MatMulNBits, which both runtimes run with int8 activations. Returns its weights."""
+    rng = np.random.default_rng(seed)
+    weights = rng.integers(0, 16, (n, k // INT4_GROUP, INT4_GROUP), dtype=np.uint8)
+    scales = rng.uniform(0.0078, 0.0156, (n, k // INT4_GROUP)).astype(np.float16).astype(np.float32)
+    tensors = {"weights": weights[..., ::2] | weights[..., 1::2] << 4, "scales": scales.reshape(-1)}
+    node = helper.make_node("MatMulNBits", ["x", "weights", "scales"], ["y"], domain="com.microsoft", K=k, N=n, bits=4,
+                            block_size=INT4_GROUP, accuracy_level=4)
+    graph = helper.make_graph([node], "layer", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["m", k])],
+                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["m", n])],
+                              [numpy_helper.from_array(value, name) for name, value in tensors.items()])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)])
+    model.ir_version = 8
+    onnx.save(model, path)
+    return ((weights.astype(np.float32) - 8) * scales[..., None]).reshape(n, k)
+
+
 class Layers:
     """Several sessions one after the other."""
 
@@ -112,16 +137,61 @@ def make_peers(shape: tuple[int, int, int, int], folder: Path, report: Report) -
     return peers
 
 
+def make_int4_peers(shape: tuple[int, int, int, int], folder: Path, report: Report) -> dict:
+    m, n, k, layers = shape
+    path = folder / f"int4_{n}x{k}.onnx"
+    x = np.random.default_rng(1).standard_normal((m, k)).astype(np.float32)
+    expected = x @ write_int4_layer(path, n, k, 5).T
+    peers = {}
+    for name, kind in {"onnxruntime int4": contestants.OnnxRuntime, "OpenVINO int4": contestants.OpenVino}.items():
+        work = f"int4 GEMM {m}x{n}x{k} against {name}"
+        try:
+            sessions = [kind(path, x) for _ in range(layers)]
+            sessions[0]()
+            error = np.linalg.norm(sessions[0].logits() - expected) / np.linalg.norm(expected)
+        except Exception as failure:  # pylint: disable=broad-exception-caught -- a peer's failure is a result
+            report.skip(work, " ".join(str(failure).split())[:200])
+            continue
+        if error > INT4_TOLERANCE:
+            report.skip(work, f"WRONG RESULT: differs by {error:.3f} of its norm from real arithmetic")
+        else:
+            peers[name] = Layers(sessions)
+    path.unlink()
+    return peers
+
+
+def race_int4(library: ctypes.CDLL, shape: tuple[int, int, int, int], options: argparse.Namespace, report: Report) -> None:
+    m, n, k, layers = shape
+    name = f"{layers} layers {m}x{n}x{k}"
+    racers = make_int4_peers(shape, options.models, report)
+    peers = list(racers)
+    if not peers:
+        report.skip(f"int4 GEMM {name}", "no peer is installed")
+        return
+    own = {}
+    for pattern in INT4_GOALS:
+        gemm = OwnGemm(library, shape, pattern)
+        own[pattern] = gemm.name
+        racers[gemm.name] = gemm
+    times = round_robin.race(racers, options.rounds, options.clock)
+    median = {racer: sorted(seconds)[len(seconds) // 2] for racer, seconds in times.items()}
+    for pattern, at_least in INT4_GOALS.items():
+        dense = peers if pattern == "int4 dense" else [*peers, own["int4 dense"]]
+        report.add(round_robin.row(f"{pattern} GEMM {name}, beside runtimes", own[pattern], min(dense, key=median.get), times,
+                                   at_least))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     round_robin.add_options(parser)
     parser.add_argument("--out", type=Path, default=Path("build/bench/linear_layers.json"))
+    parser.add_argument("--only-int4", action="store_true", help="leave out the layers of codes")
     options = parser.parse_args()
     options.models.mkdir(parents=True, exist_ok=True)
     round_robin.pin_to_one_core()
     library = ctypes.CDLL(str(options.build / "bin" / "libpare_bench_gemm.so"))
     report = Report()
-    for shape in SHAPES:
+    for shape in [] if options.only_int4 else SHAPES:
         m, n, k, layers = shape
         name = f"{m}x{n}x{k}" if layers == 1 else f"{layers} layers {m}x{n}x{k}"
         racers = make_peers(shape, options.models, report)
@@ -141,6 +211,8 @@ def main() -> int:
             dense = peers if pattern == "dense" else [*peers, own["dense"]]
             report.add(round_robin.row(f"{pattern} int8 GEMM {name}, beside runtimes", own[pattern],
                                        min(dense, key=median.get), times, at_least))
+    for shape in INT4_SHAPES:
+        race_int4(library, shape, options, report)
     report.write(options.out, {**contestants.versions(), "clock of layers and networks": options.clock})
     return int(any("WRONG RESULT" in entry["why"] for entry in report.skipped))
 

@@ -25,21 +25,27 @@ struct LayerRow {
   Shape weight_shape;  // empty where there is no weight
   std::int64_t zeros = 0;
   std::int64_t weights = 0;
+  int bits = 8;
   std::int64_t stored_bytes = 0;  // weight, scales, bias
 };
 
 std::vector<LayerRow> layer_rows(const graph::Artifact& artifact, const Session& session) {
   std::vector<LayerRow> rows;
   for (std::size_t i = 0; i < session.layers().size(); ++i) {
-    LayerRow row{&artifact.graph.nodes[i], session.layers()[i], {}, 0, 0, 0};
+    LayerRow row{.node = &artifact.graph.nodes[i], .plan = session.layers()[i], .weight_shape = {}};
     if (row.node->has_weight()) {
       const graph::Initializer& weight = artifact.graph.initializer(row.node->inputs[1]);
-      const graph::Initializer& bias = artifact.graph.initializer(row.node->inputs[2]);
       row.weight_shape = weight.shape;
       row.weights = element_count(weight.shape);
       row.zeros = graph::count_zeros(weight);
-      row.stored_bytes = static_cast<std::int64_t>(weight.stored_bytes() + bias.stored_bytes() +
-                                                   weight.quantization->scales.size() * sizeof(float));
+      row.bits = weight.is_int4() ? 4 : 8;
+      row.stored_bytes = static_cast<std::int64_t>(weight.stored_bytes());
+      if (weight.quantization.has_value()) {
+        row.stored_bytes += static_cast<std::int64_t>(weight.quantization->scales.size() * sizeof(float));
+      }
+      if (row.node->inputs.size() > 2) {
+        row.stored_bytes += static_cast<std::int64_t>(artifact.graph.initializer(row.node->inputs[2]).stored_bytes());
+      }
     }
     rows.push_back(std::move(row));
   }
@@ -59,7 +65,7 @@ Json inspect_json(const RunOptions& run, const graph::Artifact& artifact, const 
       layer.update({{"shape", row.weight_shape},
                     {"pattern", row.plan.pattern},
                     {"zeros", row.zeros},
-                    {"weight_bits", 8},
+                    {"weight_bits", row.bits},
                     {"bytes", row.stored_bytes},
                     {"packed_bytes", row.plan.weight_bytes},
                     {"macs", row.plan.macs}});
@@ -130,7 +136,7 @@ int run_inspect(const RunOptions& run) {
     const double zeros = has_weight ? static_cast<double>(row.zeros) / static_cast<double>(row.weights) : 0.0;
     layers.add_row({row.plan.name, row.plan.op_type, has_weight ? to_string(row.weight_shape) : "",
                     to_string(row.plan.output_shape), row.plan.pattern,
-                    has_weight ? fixed(100.0 * zeros, 1) + " %" : "", has_weight ? "8" : "",
+                    has_weight ? fixed(100.0 * zeros, 1) + " %" : "", has_weight ? std::to_string(row.bits) : "",
                     has_weight ? grouped(row.stored_bytes) : "", row.plan.kernel});
     if (!row.plan.note.empty()) notes += str_cat("  ", row.plan.name, ": ", row.plan.note, "\n");
   }

@@ -11,6 +11,7 @@
 
 #include "pare/base/strings.h"
 #include "pare/base/testing.h"
+#include "pare/graph/testing/mixed_artifact.h"
 #include "pare/graph/testing/random_artifact.h"
 #include "pare/runtime/evaluate.h"
 #include "pare/runtime/session.h"
@@ -263,6 +264,25 @@ TEST_F(PareRun, InspectShowsLayersAndSizes) {
   for (const char* word : {"conv1", "2:4", "fc2", "class 9", "of the", "notes"}) {
     EXPECT_NE(text.out.find(word), std::string::npos) << word << " in " << text.out;
   }
+}
+
+TEST_F(PareRun, InspectTellsInt4FromInt8) {
+  const std::string model = (folder_ / "dynamic.pare").string();
+  const graph::Artifact artifact = graph::testing::dynamic_artifact(1);
+  graph::write_artifact(model, artifact);
+  const Json result = json("inspect " + model);
+  const auto layer = [&](std::size_t index) -> const Json& { return result["layers"].at(index); };
+  EXPECT_EQ(layer(0)["weight_bits"], 4);
+  EXPECT_EQ(layer(0)["pattern"], "dense");
+  // 150 rows: codes of 37, two scales; the bias.
+  EXPECT_EQ(layer(0)["bytes"], 150 * (19 + 2 * 2) + 4 * 150);
+  EXPECT_EQ(layer(1)["weight_bits"], 4);
+  EXPECT_EQ(layer(1)["pattern"], "2:4");
+  EXPECT_NE(layer(1)["note"].get<std::string>().find("gain"), std::string::npos);
+  // 70 rows: codes and indices of 38 groups of four, three scales; no bias.
+  EXPECT_EQ(layer(1)["bytes"], 70 * (38 + 19 + 2 * 3));
+  EXPECT_EQ(layer(2)["weight_bits"], 8);
+  EXPECT_EQ(layer(2)["op"], "DynamicQuantizeMatMul");
 }
 
 TEST_F(PareRun, VerifyReturnsFourAndNamesLayerAndPromise) {

@@ -18,7 +18,7 @@ struct DTypeRow {
 constexpr std::array kDTypes = {
     DTypeRow{DType::kF32, 4, "F32"},   DTypeRow{DType::kF64, 8, "F64"}, DTypeRow{DType::kU8, 1, "U8"},
     DTypeRow{DType::kS8, 1, "I8"},     DTypeRow{DType::kS32, 4, "I32"}, DTypeRow{DType::kS64, 8, "I64"},
-    DTypeRow{DType::kBool, 1, "BOOL"},
+    DTypeRow{DType::kBool, 1, "BOOL"}, DTypeRow{DType::kF16, 2, "F16"},
 };
 
 const DTypeRow& row_of(DType dtype) {

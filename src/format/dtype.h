@@ -9,12 +9,12 @@
 
 namespace pare {
 
-enum class DType { kF32, kF64, kU8, kS8, kS32, kS64, kBool };
+enum class DType { kF32, kF64, kF16, kU8, kS8, kS32, kS64, kBool };
 
 using Shape = std::vector<std::int64_t>;
 
 [[nodiscard]] std::size_t size_bytes(DType dtype);
-[[nodiscard]] std::string_view safetensors_name(DType dtype);  // "F32", "U8", "I8", "I32", "I64", "BOOL", "F64"
+[[nodiscard]] std::string_view safetensors_name(DType dtype);  // "F32", "F64", "F16", "U8", "I8", "I32", "I64", "BOOL"
 // Throws kUnsupported for a name that pare has no type for.
 [[nodiscard]] DType dtype_from_safetensors_name(std::string_view name);
 

@@ -40,13 +40,21 @@ int lowest_version(const Graph& graph) {
 
 bool has_storable_shape(const Initializer& item) {
   const std::size_t rank = item.shape.size();
+  if (item.is_int4() && (rank != 2 || !format::is_int4_group(item.group))) return false;
   return is_valid_initializer_shape(item.shape) && (item.encoding == Encoding::kDense || rank == 2 || rank == 4);
 }
 
 std::vector<StoredTensor> stored_tensors(const std::string& name, const Initializer& item) {
   using Part = StoredTensor::Part;
   std::vector<StoredTensor> tensors;
-  if (item.encoding == Encoding::kTwoFour) {
+  if (item.is_int4()) {
+    const format::Int4Layout layout = int4_layout(item.shape, item.encoding, item.group);
+    tensors.push_back({name + ".values", Part::kData, DType::kU8, {layout.rows, layout.row_codes_bytes()}});
+    if (item.encoding == Encoding::kInt4TwoFour) {
+      tensors.push_back({name + ".indices", Part::kIndices, DType::kU8, {layout.rows, layout.row_indices_bytes()}});
+    }
+    tensors.push_back({name + ".scales", Part::kGroupScales, DType::kF16, {layout.rows, layout.groups_per_row()}});
+  } else if (item.encoding == Encoding::kTwoFour) {
     const format::TwoFourLayout layout = two_four_layout(item.shape);
     tensors.push_back({name + ".values", Part::kData, DType::kS8, {layout.rows, layout.row_values_bytes()}});
     tensors.push_back({name + ".indices", Part::kIndices, DType::kU8, {layout.rows, layout.row_indices_bytes()}});
@@ -69,6 +77,8 @@ std::span<const std::byte> bytes_of(const Initializer& item, StoredTensor::Part 
   switch (part) {
     case StoredTensor::Part::kIndices:
       return item.indices.bytes();
+    case StoredTensor::Part::kGroupScales:
+      return item.scales.bytes();
     case StoredTensor::Part::kScales:
       return std::as_bytes(std::span<const float>(item.quantization->scales));
     case StoredTensor::Part::kData:

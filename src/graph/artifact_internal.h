@@ -34,7 +34,7 @@ struct Description {
 
 // How an initializer lies in the file.
 struct StoredTensor {
-  enum class Part { kData, kIndices, kScales };
+  enum class Part { kData, kIndices, kScales, kGroupScales };
   std::string name;
   Part part = Part::kData;
   DType dtype = DType::kU8;

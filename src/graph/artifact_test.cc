@@ -205,13 +205,44 @@ TEST(Artifact, NewerOperatorsRaiseTheVersion) {
 
 TEST(Artifact, MixedGraphsAreKeptAndRaiseTheVersion) {
   const TemporaryFolder folder;
-  for (const Artifact& artifact : {testing::mixed_rows_artifact(5), testing::mixed_image_artifact(5)}) {
+  for (const Artifact& artifact :
+       {testing::mixed_rows_artifact(5), testing::mixed_image_artifact(5), testing::dynamic_artifact(5)}) {
     SCOPED_TRACE(artifact.graph.name);
     write_artifact(folder.path("model.pare"), artifact);
     EXPECT_EQ(format::SafetensorsFile(folder.path("model.pare")).metadata().at("format_version"), "3");
     EXPECT_TRUE(verify_artifact(folder.path("model.pare")).ok());
     EXPECT_EQ(read_artifact(folder.path("model.pare")).graph.values, artifact.graph.values);
   }
+}
+
+TEST(Artifact, Int4WeightsAreKeptByteForByte) {
+  const TemporaryFolder folder;
+  const Artifact artifact = testing::dynamic_artifact(6);
+  write_artifact(folder.path("model.pare"), artifact);
+  const Artifact again = read_artifact(folder.path("model.pare"));
+  for (const char* name : {"up.weight", "sparse.weight", "out.weight"}) {
+    SCOPED_TRACE(name);
+    const Initializer& before = artifact.graph.initializer(name);
+    const Initializer& after = again.graph.initializer(name);
+    EXPECT_EQ(after.encoding, before.encoding);
+    EXPECT_EQ(after.group, before.group);
+    EXPECT_EQ(after.shape, before.shape);
+    const auto bytes = [](const Buffer& buffer) {
+      return std::vector<std::byte>(buffer.bytes().begin(), buffer.bytes().end());
+    };
+    EXPECT_EQ(bytes(after.data), bytes(before.data));
+    EXPECT_EQ(bytes(after.indices), bytes(before.indices));
+    EXPECT_EQ(bytes(after.scales), bytes(before.scales));
+  }
+  EXPECT_EQ(again.promises[0].pattern, "dense");
+  EXPECT_EQ(again.promises[1].pattern, "2:4");
+  EXPECT_EQ(again.promises[1].zeros, count_zeros(artifact.graph.initializer("sparse.weight")));
+  EXPECT_GE(again.promises[1].zeros * 2, 150 * 70);
+  const format::SafetensorsFile file(folder.path("model.pare"));
+  EXPECT_EQ(file.tensor("sparse.weight.values").shape, (Shape{70, 38}));
+  EXPECT_EQ(file.tensor("sparse.weight.indices").shape, (Shape{70, 19}));
+  EXPECT_EQ(file.tensor("sparse.weight.scales").shape, (Shape{70, 3}));
+  EXPECT_EQ(file.tensor("sparse.weight.scales").dtype, DType::kF16);
 }
 
 TEST(Artifact, RefusesEndsThatNothingCanRun) {

@@ -12,6 +12,7 @@
 #include "pare/format/safetensors.h"
 #include "pare/graph/artifact.h"
 #include "pare/graph/testing/artifact_files.h"
+#include "pare/graph/testing/mixed_artifact.h"
 #include "pare/graph/testing/random_artifact.h"
 #include "pare/graph/testing/verdicts.h"
 
@@ -51,8 +52,9 @@ TEST(Verify, FindsEveryFlippedBit) {
 TEST(Verify, NamesTheLayerWhoseTensorIsDamaged) {
   const TemporaryFolder folder;
   const auto path = folder.path("damaged.pare");
-  for (const bool two_four : {false, true}) {
-    write_artifact(path, testing::odd_artifact(2, two_four));
+  for (const Artifact& artifact :
+       {testing::odd_artifact(2, false), testing::odd_artifact(2, true), testing::dynamic_artifact(2)}) {
+    write_artifact(path, artifact);
     const std::string sound = read_bytes(path);
     const format::SafetensorsFile file(path);
     std::set<std::string> layers;
@@ -76,7 +78,7 @@ TEST(Verify, NamesTheLayerWhoseTensorIsDamaged) {
         }
       }
     }
-    EXPECT_EQ(layers.size(), 6U);
+    EXPECT_EQ(layers.size(), artifact.promises.size());
   }
 }
 

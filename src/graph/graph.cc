@@ -37,10 +37,12 @@ Buffer Buffer::copy_of_bytes(std::span<const std::byte> bytes) {
 std::string Initializer::pattern() const {
   switch (encoding) {
     case Encoding::kTwoFour:
+    case Encoding::kInt4TwoFour:
       return "2:4";
     case Encoding::kVnm:
       return format::to_string(vnm);
     case Encoding::kDense:
+    case Encoding::kInt4:
       break;
   }
   return "dense";
@@ -75,7 +77,8 @@ bool Node::is_depthwise() const {
 }
 
 bool Node::has_weight() const {
-  return op_type == "Conv" || op_type == "Gemm" || op_type == "QLinearConv" || op_type == "QGemm";
+  return op_type == "Conv" || op_type == "Gemm" || op_type == "QLinearConv" || op_type == "QGemm" ||
+         op_type == "MatMulNBits" || op_type == "DynamicQuantizeMatMul";
 }
 
 const Node& Graph::node(const std::string& node_name) const {

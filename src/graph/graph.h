@@ -3,9 +3,10 @@
 // Every way in (built-ins; later ONNX, TorchScript, traces) produces a Graph, every way out (train::Model, .pare,
 // later ONNX) consumes one. A float graph holds Conv, BatchNormalization, Relu, Add, GlobalAveragePool, MaxPool,
 // Flatten, Gemm; conversion yields an integer graph of QuantizeLinear, QLinearConv, QLinearAdd,
-// QLinearGlobalAveragePool, MaxPool, Flatten, QGemm. In an integer graph values are codes or float32: QuantizeLinear
-// and DequantizeLinear lead from one to the other, QLinearConv, QGemm and QLinearAttention may give either, and Add,
-// LayerNormalization and Gelu (which stand in float graphs as well) read float32; the last two may give codes.
+// QLinearGlobalAveragePool, MaxPool, Flatten, QGemm, MatMulNBits, DynamicQuantizeMatMul. In an integer graph values are
+// codes or float32: QuantizeLinear and DequantizeLinear lead from one to the other, QLinearConv, QGemm and
+// QLinearAttention may give either, and Add, LayerNormalization and Gelu (which stand in float graphs as well) read
+// float32; the last two may give codes.
 //
 // Values of a graph carry their shape (first dimension kBatch) and, in an integer graph, their quantization; an
 // initializer carries dtype, shape, encoding and quantization of its own. So a quantized operator takes
@@ -17,6 +18,10 @@
 //                       fused_activation
 //   Gemm, QGemm         x [batch, k] or [batch, length, k], weight [n, k], bias [n]; transB = 1 (must be there),
 //                       transA = 0, alpha = beta = 1; QGemm: fused_activation
+//   MatMulNBits, DynamicQuantizeMatMul
+//                       x [batch, k] or [batch, length, k], weight [n, k], bias [n], all float32 but the weight, which
+//                       is int4 in groups or int8 with a scale a channel; x is quantized row by row when it comes
+//                       (kernels/quantize_rows); MatMulNBits: bits = 4, accuracy_level = 4 (int8 activations)
 //   BatchNormalization  x, weight, bias, running_mean, running_var, each [channels]; epsilon, momentum
 //   Add, QLinearAdd     two values of one shape (nothing is broadcast); QLinearAdd: fused_activation
 //   GlobalAveragePool, QLinearGlobalAveragePool
@@ -29,7 +34,7 @@
 //   MaxPool             kernel_shape, strides (default 1, as ONNX's), pads
 //   Flatten             axis (1 only)
 //   Relu, QuantizeLinear, DequantizeLinear
-// The bias of Conv and Gemm may be left out; that of QLinearConv and QGemm may not. A quantized bias has no
+// The bias of QLinearConv and QGemm may not be left out; that of all others may. A quantized bias has no
 // Quantization of its own: its scale is the input's scale times the weight's, its zero point 0.
 #pragma once
 
@@ -72,9 +77,11 @@ struct Value {
 [[nodiscard]] inline bool is_image(const Value& value) { return value.shape.size() == 4; }
 
 enum class Encoding {
-  kDense,    // row-major
-  kTwoFour,  // format/two_four.h; `data` holds the values, `indices` the indices
-  kVnm,      // format/vnm.h, likewise
+  kDense,        // row-major
+  kTwoFour,      // format/two_four.h; `data` holds the values, `indices` the indices
+  kVnm,          // format/vnm.h, likewise
+  kInt4,         // format/int4.h: `data` holds the codes, `scales` those of the groups
+  kInt4TwoFour,  // likewise, with `indices`
 };
 
 // Read-only bytes that are owned or borrowed from a mapped file that `owner` keeps alive.
@@ -112,14 +119,23 @@ struct Initializer {
   Shape shape;
   Encoding encoding = Encoding::kDense;
   Buffer data;
-  Buffer indices;          // kTwoFour and kVnm
-  format::VnmPattern vnm;  // kVnm only
-  std::optional<Quantization> quantization;
+  Buffer indices;                            // kTwoFour, kVnm and kInt4TwoFour
+  format::VnmPattern vnm;                    // kVnm only
+  std::int64_t group = 0;                    // kInt4 and kInt4TwoFour: elements of a group
+  Buffer scales;                             // kInt4 and kInt4TwoFour: float16 bits
+  std::optional<Quantization> quantization;  // of int8 weights
 
   [[nodiscard]] static Initializer f32(Shape shape, const std::vector<float>& values);
   // The pattern that is stored: "dense", "2:4", "64:1:4".
   [[nodiscard]] std::string pattern() const;
-  [[nodiscard]] std::size_t stored_bytes() const { return data.bytes().size() + indices.bytes().size(); }
+  // int4 in groups; the element type is then that of its codes, int8.
+  [[nodiscard]] bool is_int4() const { return encoding == Encoding::kInt4 || encoding == Encoding::kInt4TwoFour; }
+  // The encoding stores every code, zeros included.
+  [[nodiscard]] bool stores_zeros() const { return encoding == Encoding::kDense || encoding == Encoding::kInt4; }
+  // Codes, indices and scales of groups; a scale a channel is not counted.
+  [[nodiscard]] std::size_t stored_bytes() const {
+    return data.bytes().size() + indices.bytes().size() + scales.bytes().size();
+  }
 };
 
 using Attribute = std::variant<std::int64_t, float, std::string, std::vector<std::int64_t>, std::vector<float>>;
@@ -143,7 +159,7 @@ struct Node {
                                                          std::vector<std::int64_t> fallback) const;
   // Conv and QLinearConv: each channel has a filter of its own (more than one group).
   [[nodiscard]] bool is_depthwise() const;
-  // Conv, Gemm, QLinearConv, QGemm: inputs[1] is a weight.
+  // Conv, Gemm, QLinearConv, QGemm, MatMulNBits, DynamicQuantizeMatMul: inputs[1] is a weight.
   [[nodiscard]] bool has_weight() const;
 };
 

@@ -5,6 +5,7 @@
 
 #include "pare/base/strings.h"
 #include "pare/format/affine.h"
+#include "pare/format/int4.h"
 #include "pare/format/two_four.h"
 #include "pare/graph/validation.h"
 #include "pare/graph/weights.h"
@@ -38,8 +39,19 @@ class NumberChecks {
       return;
     }
     const Initializer& weight = graph_.initializers.at(node.inputs[1]);
+    if (weight.is_int4()) {
+      check_int4(node.inputs[1], weight);
+      check_real_bias(node);
+      return;
+    }
     const bool weight_is_valid = check_weight_scales(node.inputs[1], weight);
     check_codes(node.inputs[1], weight);
+    if (node.op_type == "DynamicQuantizeMatMul") {
+      check_real_bias(node);
+      // The scale of the input is any row's; the weight's alone must not leave float32.
+      if (weight_is_valid) check_combined_scales(1.0F, *weight.quantization, output);
+      return;
+    }
     check_bias(node.inputs[2], graph_.initializers.at(node.inputs[2]));
     // A bad quantization of the input was reported with its producer.
     const Quantization& input = *graph_.values.at(node.inputs[0]).quantization;
@@ -122,6 +134,27 @@ class NumberChecks {
       if (!reason.empty()) {
         report(kPromisePattern, str_cat("'", name, "' is no ", weight.pattern(), " encoding: ", reason));
       }
+    }
+  }
+
+  void check_int4(const std::string& name, const Initializer& weight) {
+    facts_ += 2;
+    const std::string reason = format::explain_invalid_int4(
+        weight.data.as<std::uint8_t>(), weight.indices.as<std::uint8_t>(), weight.scales.as<std::uint16_t>(),
+        int4_layout(weight.shape, weight.encoding, weight.group));
+    if (!reason.empty()) {
+      report(kPromisePattern, str_cat("'", name, "' is no ", weight.pattern(), " int4 encoding: ", reason));
+    }
+  }
+
+  void check_real_bias(const Node& node) {
+    if (node.inputs.size() < 3) return;
+    ++facts_;
+    const auto values = graph_.initializers.at(node.inputs[2]).data.as<float>();
+    const auto bad = std::find_if_not(values.begin(), values.end(), [](float value) { return std::isfinite(value); });
+    if (bad != values.end()) {
+      report(kPromiseRange,
+             str_cat("entry ", bad - values.begin(), " of '", node.inputs[2], "' is ", *bad, " and must be finite"));
     }
   }
 

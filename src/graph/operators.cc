@@ -28,7 +28,7 @@ enum class OperatorKind {
   kDeployed,  // integer graphs only; reads codes
   kPosition,  // both; reads float32 in the one, codes in the other
   kReal,      // both; reads float32
-  kQuantize,  // integer graphs only; reads float32
+  kQuantize,  // integer graphs only; reads float32, and quantizes it
 };
 
 struct OperatorSchema {
@@ -68,14 +68,20 @@ void require_rank(const Graph& graph, const Node& node, std::size_t rank, std::s
   }
 }
 
-// Input `index` is an initializer with this type and shape; a wildcard extent of -1 fits any.
+// Input `index` is an initializer with this type and shape; a wildcard extent of -1 fits any. `int4`: it must be stored
+// so; others must not.
 const Initializer& require_initializer(const Graph& graph, const Node& node, std::size_t index, DType dtype,
-                                       const Shape& expected) {
+                                       const Shape& expected, bool int4 = false) {
   const Initializer& found = graph.initializers.at(node.inputs[index]);
   if (found.dtype != dtype) {
     fail(graph, node, kPromiseStructure,
          str_cat(kInputNames[index], " '", node.inputs[index], "' is ", safetensors_name(found.dtype), " and must be ",
                  safetensors_name(dtype)));
+  }
+  if (found.is_int4() != int4) {
+    fail(graph, node, kPromiseStructure,
+         str_cat(kInputNames[index], " '", node.inputs[index], "' ", int4 ? "must be" : "is",
+                 " stored int4, which only MatMulNBits multiplies with"));
   }
   bool fits = found.shape.size() == expected.size();
   for (std::size_t axis = 0; fits && axis < expected.size(); ++axis) {
@@ -173,6 +179,19 @@ Value infer_gemm(const Graph& graph, const Node& node) {
   }
   require_known_activation(graph, node);
   return quantized_or_float(graph, node, std::move(shape));
+}
+
+Value infer_real_product(const Graph& graph, const Node& node) {
+  const bool int4 = node.op_type == "MatMulNBits";
+  require_rank(graph, node, 2, 3);
+  const Shape& x = input_value(graph, node).shape;
+  const Initializer& weight = require_initializer(graph, node, 1, DType::kS8, {-1, x.back()}, int4);
+  if (node.inputs.size() > 2) {
+    (void)require_initializer(graph, node, 2, DType::kF32, {weight.shape[0]});
+  }
+  Shape shape = x;
+  shape.back() = weight.shape[0];
+  return {.dtype = DType::kF32, .shape = std::move(shape), .quantization = {}};
 }
 
 Value infer_batch_norm(const Graph& graph, const Node& node) {
@@ -337,6 +356,9 @@ constexpr AttributeRule kAttentionAttributes[] = {
     {.name = "kv_num_heads", .type = AttributeType::kInt, .required = true}};
 constexpr AttributeRule kFlattenAttributes[] = {{.name = "axis", .type = AttributeType::kInt, .only = 1}};
 
+constexpr AttributeRule kNBitsAttributes[] = {{.name = "bits", .type = AttributeType::kInt, .only = 4},
+                                              {.name = "accuracy_level", .type = AttributeType::kInt, .only = 4}};
+
 constexpr OperatorSchema kSchemas[] = {
     {"Conv", OperatorKind::kTrained, 2, 3, kConvAttributes, infer_conv},
     {"Gemm", OperatorKind::kTrained, 2, 3, kGemmAttributes, infer_gemm},
@@ -354,6 +376,8 @@ constexpr OperatorSchema kSchemas[] = {
     {"DequantizeLinear", OperatorKind::kDeployed, 1, 1, {}, infer_dequantize_linear, 1, 3},
     {"QLinearConv", OperatorKind::kDeployed, 3, 3, kQConvAttributes, infer_conv},
     {"QGemm", OperatorKind::kDeployed, 3, 3, kQGemmAttributes, infer_gemm},
+    {"MatMulNBits", OperatorKind::kQuantize, 2, 3, kNBitsAttributes, infer_real_product, 1, 3},
+    {"DynamicQuantizeMatMul", OperatorKind::kQuantize, 2, 3, {}, infer_real_product, 1, 3},
     {"QLinearAdd", OperatorKind::kDeployed, 2, 2, kQAddAttributes, infer_add, 2, 2},
     {"QLinearGlobalAveragePool", OperatorKind::kDeployed, 1, 1, {}, infer_global_average_pool, 1, 2},
 };

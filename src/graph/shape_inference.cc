@@ -61,7 +61,18 @@ void check_initializer(const Graph& graph, const Node& node, const std::string& 
            str_cat("'", name, "' is stored ", item.pattern(), ", which only int8 weights of 2 or 4 dimensions can be"));
     }
   }
-  if (item.encoding == Encoding::kTwoFour) {
+  std::int64_t scales_bytes = 0;
+  if (item.is_int4()) {
+    if (item.shape.size() != 2 || !format::is_int4_group(item.group)) {
+      fail(graph, node, kPromiseStructure,
+           str_cat("'", name, "' is stored int4 in groups of ", item.group,
+                   ", which only weights of 2 dimensions in groups of 32, 64, 128 or 256 can be"));
+    }
+    const format::Int4Layout layout = int4_layout(item.shape, item.encoding, item.group);
+    data_bytes = layout.rows * layout.row_codes_bytes();
+    indices_bytes = layout.rows * layout.row_indices_bytes();
+    scales_bytes = layout.rows * layout.groups_per_row() * static_cast<std::int64_t>(size_bytes(DType::kF16));
+  } else if (item.encoding == Encoding::kTwoFour) {
     const format::TwoFourLayout layout = two_four_layout(item.shape);
     data_bytes = layout.rows * layout.row_values_bytes();
     indices_bytes = layout.rows * layout.row_indices_bytes();
@@ -71,13 +82,14 @@ void check_initializer(const Graph& graph, const Node& node, const std::string& 
     indices_bytes = layout.blocks() * layout.row_kept();
   }
   if (static_cast<std::int64_t>(item.data.bytes().size()) != data_bytes ||
-      static_cast<std::int64_t>(item.indices.bytes().size()) != indices_bytes) {
+      static_cast<std::int64_t>(item.indices.bytes().size()) != indices_bytes ||
+      static_cast<std::int64_t>(item.scales.bytes().size()) != scales_bytes) {
     fail(graph, node, kPromiseShape,
          str_cat("'", name, "' with shape ", to_string(item.shape), " stored ", item.pattern(), " takes ", data_bytes,
-                 " bytes and ", indices_bytes, " of indices, but has ", item.data.bytes().size(), " and ",
-                 item.indices.bytes().size()));
+                 " bytes, ", indices_bytes, " of indices and ", scales_bytes, " of scales of groups, but has ",
+                 item.data.bytes().size(), ", ", item.indices.bytes().size(), " and ", item.scales.bytes().size()));
   }
-  const bool is_quantized_weight = item.dtype == DType::kS8;
+  const bool is_quantized_weight = item.dtype == DType::kS8 && !item.is_int4();
   if (item.quantization.has_value() && !is_quantized_weight) {
     fail(graph, node, kPromiseStructure,
          str_cat("'", name, "' is no int8 weight and must have no quantization of its own"));

@@ -536,6 +536,41 @@ TEST(ShapeInference, FloatGraphsHaveNoCodes) {
   graph.values["layer0.gelu.out"].quantization = Quantization{.scales = {1.0F}, .zero_point = 0, .axis = -1};
   expect_refused(encoder(1, {.layers = 1, .length = 4, .features = 8, .hidden = 8, .heads = 2}),
                  {{"codes", "layer0.gelu", kCorrupt, [&](Graph& g) { g = graph; }, "computes in float32"}});
+TEST(ShapeInference, NamesTheProductOfFloat32ThatIsWrong) {
+  expect_refused(
+      testing::dynamic_artifact(3).graph,
+      {{"int8 where int4 belongs", "dynamic", kCorrupt,
+        [](Graph& g) { node_named(g, "dynamic").op_type = "MatMulNBits"; }, "must be stored int4"},
+       {"int4 where int8 belongs", "up", kCorrupt,
+        [](Graph& g) { node_named(g, "up").op_type = "DynamicQuantizeMatMul"; },
+        "is stored int4, which only MatMulNBits"},
+       {"groups of 48", "up", kCorrupt, [](Graph& g) { g.initializers["up.weight"].group = 48; }, "groups of 48"},
+       {"groups of 64 with the scales of 32", "up", kCorrupt, [](Graph& g) { g.initializers["up.weight"].group = 64; },
+        "300 of scales"},
+       {"a scale that is not finite", "up", kCorrupt,
+        [](Graph& g) {
+          Initializer& weight = g.initializers["up.weight"];
+          std::vector<std::uint16_t> scales(weight.scales.as<std::uint16_t>().begin(),
+                                            weight.scales.as<std::uint16_t>().end());
+          scales[3] = 0x7C00;
+          weight.scales = Buffer::copy_of(scales);
+        },
+        "row 1 group 1: the scale is negative or not finite"},
+       {"a bias that is not finite", "up", kCorrupt,
+        [](Graph& g) {
+          std::vector<float> bias(150);
+          bias[7] = std::numeric_limits<float>::infinity();
+          g.initializers["up.bias"] = Initializer::f32({150}, bias);
+        },
+        "entry 7 of 'up.bias' is inf"},
+       {"a bias of codes", "up", kCorrupt, [](Graph& g) { g.initializers["up.bias"].dtype = DType::kS32; },
+        "is I32 and must be F32"},
+       {"a scale beyond measure", "dynamic", kCorrupt,
+        [](Graph& g) { g.initializers["dynamic.weight"].quantization->scales[5] = 1e33F; }, "the scales of channel 5"},
+       {"8 bits", "up", kUnsupported, [](Graph& g) { node_named(g, "up").attributes["bits"] = std::int64_t{8}; },
+        "'bits' must be 4"},
+       {"a weight of other features", "sparse", kCorrupt, [](Graph& g) { node_named(g, "sparse").inputs[0] = "input"; },
+        "[any, 37]"}});
 }
 
 TEST(ShapeInference, DepthwiseConvolutionsGiveCodes) {

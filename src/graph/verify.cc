@@ -99,6 +99,9 @@ void attach(const format::SafetensorsFile& file, const StoredTensor& stored, con
     case StoredTensor::Part::kIndices:
       item.indices = Buffer(file.owner(), tensor.bytes);
       break;
+    case StoredTensor::Part::kGroupScales:
+      item.scales = Buffer(file.owner(), tensor.bytes);
+      break;
     case StoredTensor::Part::kScales:
       item.quantization->scales.resize(tensor.bytes.size() / sizeof(float));
       std::memcpy(item.quantization->scales.data(), tensor.bytes.data(), tensor.bytes.size());
@@ -261,12 +264,12 @@ class ArtifactChecks {
       problems_.emplace_back(ErrorCategory::kUnsupported, kPromisePattern, layer,
                              str_cat("the pattern '", promise.pattern, "' of '", promise.weight, "' is not known"),
                              str_cat("layer '", layer, "'"));
-    } else if (weight.encoding != Encoding::kDense && weight.pattern() != promise.pattern) {
+    } else if (!weight.stores_zeros() && weight.pattern() != promise.pattern) {
       report(kPromisePattern, layer,
              str_cat("'", promise.weight, "' is stored ", weight.pattern(), " but promised ", promise.pattern));
-    } else if (weight.encoding == Encoding::kDense && promise.pattern == "2:4") {
+    } else if (weight.stores_zeros() && promise.pattern == "2:4") {
       check_two_four_codes(layer, promise.weight, weight);
-    } else if (weight.encoding == Encoding::kDense && vnm.has_value()) {
+    } else if (weight.stores_zeros() && vnm.has_value()) {
       check_vnm_codes(layer, promise.weight, weight, *vnm);
     }
     const std::int64_t zeros = count_zeros(weight);
@@ -277,8 +280,8 @@ class ArtifactChecks {
   }
 
   void check_two_four_codes(const std::string& layer, const std::string& name, const Initializer& weight) {
-    const format::PatternViolation violation = format::find_two_four_violation(
-        to_group_order(weight.data.as<std::int8_t>(), weight.shape), two_four_layout(weight.shape));
+    const format::PatternViolation violation =
+        format::find_two_four_violation(codes_in_group_order(weight), two_four_layout(weight.shape));
     if (violation.violations > 0) {
       report(kPromisePattern, layer,
              str_cat("'", name, "' promises 2:4, but ", violation.violations,
@@ -289,8 +292,8 @@ class ArtifactChecks {
 
   void check_vnm_codes(const std::string& layer, const std::string& name, const Initializer& weight,
                        const format::VnmPattern& pattern) {
-    const format::VnmViolation violation = format::find_vnm_violation(
-        to_group_order(weight.data.as<std::int8_t>(), weight.shape), vnm_layout(weight.shape, pattern));
+    const format::VnmViolation violation =
+        format::find_vnm_violation(codes_in_group_order(weight), vnm_layout(weight.shape, pattern));
     if (violation.violations > 0) {
       report(kPromisePattern, layer,
              str_cat("'", name, "' promises ", format::to_string(pattern), ", but ", violation.violations,

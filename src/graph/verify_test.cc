@@ -13,6 +13,7 @@
 #include "pare/base/error.h"
 #include "pare/graph/artifact.h"
 #include "pare/graph/testing/artifact_files.h"
+#include "pare/graph/testing/mixed_artifact.h"
 #include "pare/graph/testing/random_artifact.h"
 #include "pare/graph/testing/verdicts.h"
 #include "pare/graph/weights.h"
@@ -161,6 +162,36 @@ TEST(Verify, FindsLiesAboutScalesAndRanges) {
         }},
        {"a class name too many", "", "structure", kCorrupt,
         [](ArtifactParts& p) { p.description["class_names"].push_back("more"); }}});
+}
+
+TEST(Verify, FindsLiesAboutInt4Weights) {
+  const auto set_byte = [](const std::string& tensor, std::size_t at, int byte) {
+    return [=](ArtifactParts& p) {
+      p.tensor(tensor).bytes[at] = static_cast<std::byte>(byte);
+      p.restate_checksums();
+    };
+  };
+  expect_found(
+      testing::dynamic_artifact(22),
+      {{"an infinite scale", "up", "pattern", kCorrupt, set_byte("up.weight.scales", 1, 0x7C)},
+       {"positions that descend", "sparse", "pattern", kCorrupt, set_byte("sparse.weight.indices", 0, 0x11)},
+       {"other groups", "up", "shape", kCorrupt, [](ArtifactParts& p) { p.initializer("up.weight")["group"] = 64; }},
+       {"impossible groups", "up", "shape", kCorrupt,
+        [](ArtifactParts& p) { p.initializer("up.weight")["group"] = 7; }},
+       {"groups left out", "", "structure", kCorrupt,
+        [](ArtifactParts& p) { p.initializer("up.weight").erase("group"); }},
+       {"groups of int8", "", "structure", kCorrupt,
+        [](ArtifactParts& p) { p.initializer("dynamic.weight")["group"] = 32; }},
+       {"2:4 said to be dense", "sparse", "shape", kCorrupt,
+        [](ArtifactParts& p) { p.initializer("sparse.weight")["encoding"] = "int4"; }},
+       {"dense said to be 2:4", "up", "pattern", kCorrupt,
+        [](ArtifactParts& p) { p.description["layers"][0]["pattern"] = "2:4"; }},
+       {"zeros", "sparse", "zeros", kCorrupt, [](ArtifactParts& p) { p.description["layers"][1]["zeros"] = 1; }},
+       {"a code that was 0", "up", "zeros", kCorrupt, [](ArtifactParts& p) {
+          auto& byte = p.tensor("up.weight.values").bytes[0];
+          byte = byte == std::byte{0} ? std::byte{0x11} : std::byte{0};
+          p.restate_checksums();
+        }}});
 }
 
 TEST(Verify, FindsLiesAboutShapesAndStructure) {

@@ -42,6 +42,12 @@ format::VnmLayout vnm_layout(const Shape& weight_shape, const format::VnmPattern
   return {.pattern = pattern, .rows = order.rows, .segments = order.taps, .segment_elems = order.channels};
 }
 
+format::Int4Layout int4_layout(const Shape& weight_shape, Encoding encoding, std::int64_t group) {
+  PARE_CHECK(weight_shape.size() == 2);
+  const auto form = encoding == Encoding::kInt4 ? format::Int4Form::kDense : format::Int4Form::kTwoFour;
+  return {.form = form, .rows = weight_shape[0], .k = weight_shape[1], .group = group};
+}
+
 std::vector<std::int8_t> to_group_order(std::span<const std::int8_t> codes, const Shape& weight_shape) {
   PARE_CHECK(static_cast<std::int64_t>(codes.size()) == element_count(weight_shape));
   std::vector<std::int8_t> grouped(codes.size());
@@ -66,6 +72,10 @@ std::vector<std::int8_t> codes_in_group_order(const Initializer& weight) {
       return format::decode_two_four(stored, indices, two_four_layout(weight.shape));
     case Encoding::kVnm:
       return format::decode_vnm(stored, indices, vnm_layout(weight.shape, weight.vnm));
+    case Encoding::kInt4:
+    case Encoding::kInt4TwoFour:
+      return format::decode_int4(weight.data.as<std::uint8_t>(), indices,
+                                 int4_layout(weight.shape, weight.encoding, weight.group));
     case Encoding::kDense:
       break;
   }
@@ -74,6 +84,10 @@ std::vector<std::int8_t> codes_in_group_order(const Initializer& weight) {
 
 std::int64_t count_zeros(const Initializer& weight) {
   PARE_CHECK(weight.dtype == DType::kS8);
+  if (weight.is_int4()) {
+    const std::vector<std::int8_t> codes = codes_in_group_order(weight);
+    return std::count(codes.begin(), codes.end(), std::int8_t{0});
+  }
   const auto stored = weight.data.as<std::int8_t>();
   const auto zeros = std::count(stored.begin(), stored.end(), std::int8_t{0});
   return element_count(weight.shape) - (static_cast<std::int64_t>(stored.size()) - zeros);
@@ -101,7 +115,21 @@ Initializer encode_vnm(const Initializer& dense, const format::VnmPattern& patte
   return result;
 }
 
+Initializer encode_int4(const format::Int4Codes& weights, Shape shape, Encoding encoding, std::int64_t group) {
+  const format::Int4Weights packed = format::encode_int4(weights, int4_layout(shape, encoding, group));
+  Initializer result;
+  result.dtype = DType::kS8;
+  result.shape = std::move(shape);
+  result.encoding = encoding;
+  result.group = group;
+  result.data = Buffer::copy_of(packed.codes);
+  result.indices = Buffer::copy_of(packed.indices);
+  result.scales = Buffer::copy_of(packed.scales);
+  return result;
+}
+
 Initializer decode_dense(const Initializer& weight) {
+  PARE_CHECK(!weight.is_int4());
   if (weight.encoding == Encoding::kDense) return weight;
   Initializer result = weight;
   result.encoding = Encoding::kDense;

@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "pare/format/int4.h"
 #include "pare/format/two_four.h"
 #include "pare/format/vnm.h"
 #include "pare/graph/graph.h"
@@ -18,14 +19,18 @@ namespace pare::graph {
 [[nodiscard]] format::TwoFourLayout two_four_layout(const Shape& weight_shape);
 [[nodiscard]] format::VnmLayout vnm_layout(const Shape& weight_shape, const format::VnmPattern& pattern);
 
+// Of an int4 weight, or of one that is to become it.
+[[nodiscard]] format::Int4Layout int4_layout(const Shape& weight_shape, Encoding encoding, std::int64_t group);
+
 // Row-major codes [O, I, kh, kw] (or [n, k]) to group order, and back. Precondition: sizes match the shape.
 [[nodiscard]] std::vector<std::int8_t> to_group_order(std::span<const std::int8_t> codes, const Shape& weight_shape);
 [[nodiscard]] std::vector<std::int8_t> from_group_order(std::span<const std::int8_t> codes, const Shape& weight_shape);
 
-// Codes of an int8 weight in group order, whatever its encoding. Precondition: the graph was validated.
+// Codes of an int8 or int4 weight in group order, whatever its encoding. Precondition: the graph was validated.
 [[nodiscard]] std::vector<std::int8_t> codes_in_group_order(const Initializer& weight);
 
-// Codes of an int8 weight that are 0; those that the encoding leaves out count. Precondition: the graph was validated.
+// Codes of an int8 or int4 weight that are 0; those that the encoding leaves out count. Precondition: the graph was
+// validated.
 [[nodiscard]] std::int64_t count_zeros(const Initializer& weight);
 
 // A dense int8 weight re-encoded as 2:4; quantization is kept. Precondition: the pattern holds
@@ -33,7 +38,11 @@ namespace pare::graph {
 [[nodiscard]] Initializer encode_two_four(const Initializer& dense);
 // The same for V:N:M (format::find_vnm_violation).
 [[nodiscard]] Initializer encode_vnm(const Initializer& dense, const format::VnmPattern& pattern);
-// The reverse of either; a dense weight as it is.
+// An int4 weight [n, k]: `encoding` is kInt4, or kInt4TwoFour, whose pattern holds. Preconditions:
+// format::encode_int4's.
+[[nodiscard]] Initializer encode_int4(const format::Int4Codes& weights, Shape shape, Encoding encoding,
+                                      std::int64_t group);
+// The reverse of 2:4 and V:N:M; a dense weight as it is.
 [[nodiscard]] Initializer decode_dense(const Initializer& weight);
 
 }  // namespace pare::graph

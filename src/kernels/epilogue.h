@@ -3,6 +3,10 @@
 // Per output channel j of n:  acc = bias[j] + sum over k of (a - a_zero_point) * w
 //   to uint8:   format::requantize(acc, multiplier[j], zero_point, {qmin, qmax}); a fused Relu is qmin = zero_point
 //   to float32: float(acc) * multiplier[j], limited to >= 0 if `relu`
+//   the same, rows scaled: (float(acc) * multiplier[j]) * row_scale[m] + real_bias[j], limited likewise; each step
+//   rounds
+// Rows are scaled where activations were quantized row by row as they came (quantize_rows/quantize_rows.h): a bias at
+// the scale of an accumulator does not exist then, so it is real.
 //
 // Preconditions of all kernels: 0 <= qmin <= qmax <= 255, 0 <= zero_point <= 255, multipliers finite, and no
 // accumulator beyond int32: |bias[j]| + 255 * sum over k of |w| < 2^31 for every j, whatever the activations are.
@@ -21,7 +25,9 @@ struct Epilogue {
   std::int32_t zero_point = 0;         // of the output
   std::int32_t qmin = 0;
   std::int32_t qmax = 255;
-  bool relu = false;  // kF32 only
+  bool relu = false;                 // kF32 only
+  const float* row_scale = nullptr;  // m, kF32 only, matrix products only; or null
+  const float* real_bias = nullptr;  // n, set where row_scale is
 };
 
 // rint(x) for |x| <= 2^22, half to even. x + 1.5 * 2^23 lies where floats are whole numbers, so the addition rounds,
@@ -45,10 +51,10 @@ struct Epilogue {
   return static_cast<std::uint8_t>(round_small(clamped) + zero_point);
 }
 
-// Writes the outputs of channels [n_begin, n_begin + n) from accumulators that lack their bias; `out` points at the
-// first.
-inline void store_epilogue(const Epilogue& epilogue, const std::int32_t* acc, std::int64_t n_begin, std::int64_t n,
-                           void* out) {
+// Writes the outputs of row `m`, channels [n_begin, n_begin + n), from accumulators that lack their bias; `out` points
+// at the first.
+inline void store_epilogue(const Epilogue& epilogue, const std::int32_t* acc, std::int64_t m, std::int64_t n_begin,
+                           std::int64_t n, void* out) {
   const std::int32_t* bias = epilogue.bias + n_begin;
   const float* multiplier = epilogue.multiplier + n_begin;
   if (epilogue.output == Epilogue::Output::kU8) {
@@ -63,7 +69,8 @@ inline void store_epilogue(const Epilogue& epilogue, const std::int32_t* acc, st
     auto* reals = static_cast<float*>(out);
     const bool relu = epilogue.relu;
     for (std::int64_t j = 0; j < n; ++j) {
-      const float real = static_cast<float>(acc[j] + bias[j]) * multiplier[j];
+      float real = static_cast<float>(acc[j] + bias[j]) * multiplier[j];
+      if (epilogue.row_scale != nullptr) real = real * epilogue.row_scale[m] + epilogue.real_bias[n_begin + j];
       reals[j] = relu && real < 0.0F ? 0.0F : real;
     }
   }

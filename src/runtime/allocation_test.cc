@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "pare/graph/testing/mixed_artifact.h"
 #include "pare/graph/testing/random_artifact.h"
 #include "pare/runtime/session.h"
 #include "pare/runtime/testing/temporary_artifact.h"
@@ -67,6 +68,18 @@ TEST(SessionAllocation, RunsAllocateNothingAfterTheFirst) {
       EXPECT_EQ(allocations, before) << threads << " threads";
     }
   }
+}
+
+TEST(SessionAllocation, DynamicQuantizationAllocatesNothingEither) {
+  const testing::TemporaryArtifact file(graph::testing::dynamic_artifact(1));
+  Session session = Session::load(file.path(), {.threads = 2, .max_batch = 8});
+  constexpr std::int64_t kCount = 20;
+  const std::vector<float> input(static_cast<std::size_t>(kCount * session.input_elems()), 0.5F);
+  std::vector<float> output(static_cast<std::size_t>(kCount * session.classes()));
+  session.run(std::span<const float>(input), kCount, output);
+  const std::int64_t before = allocations;
+  for (int repeat = 0; repeat < 5; ++repeat) session.run(std::span<const float>(input), kCount, output);
+  EXPECT_EQ(allocations, before);
 }
 
 }  // namespace

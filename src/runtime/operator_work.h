@@ -56,6 +56,40 @@ template <typename T>
   return offset == kGraphInput ? reinterpret_cast<const T*>(context.real) : at<const T>(context, offset);
 }
 
+// Into how many blocks `items` of work are cut: one for one thread, which then passes over its weights only once.
+[[nodiscard]] inline std::int64_t block_count(const ThreadPool& pool, std::int64_t items, std::int64_t work_per_item) {
+  if (pool.threads() == 1 || items == 0) return 1;
+  const auto tile = static_cast<std::int64_t>(tile_items(pool, items, work_per_item));
+  return (items + tile - 1) / tile;
+}
+
+[[nodiscard]] inline void* scratch_of(const RunContext& context, std::size_t slot) {
+  return context.scratch + slot * context.scratch_stride;
+}
+
+// body(m_begin, m_end, n_begin, n_end, scratch) over C[m, n], in parallel; columns begin at multiples of n_tile. They
+// are cut first: their weights are then read by one thread only.
+template <typename Body>
+void spread_product(const RunContext& context, std::int64_t m, std::int64_t n, std::int64_t k, std::int64_t n_tile,
+                    const Body& body) {
+  constexpr std::int64_t kLeastBlockColumns = 64;
+  constexpr std::int64_t kLeastBlockRows = 32;
+  const std::int64_t unit = (kLeastBlockColumns + n_tile - 1) / n_tile * n_tile;
+  const std::int64_t units = (n + unit - 1) / unit;
+  const std::int64_t column_blocks = block_count(context.pool, units, m * std::min(unit, n) * k / kMacsPerByte);
+  const std::int64_t row_units = (m + kLeastBlockRows - 1) / kLeastBlockRows;
+  const std::int64_t row_blocks =
+      std::min(row_units, block_count(context.pool, m, n * k / kMacsPerByte) / column_blocks);
+  const std::int64_t rows = std::max<std::int64_t>(row_blocks, 1);
+  context.pool.parallel_for_slots(
+      static_cast<std::size_t>(column_blocks * rows), [&](std::size_t slot, std::size_t index) {
+        const std::int64_t column = static_cast<std::int64_t>(index) / rows;
+        const std::int64_t row = static_cast<std::int64_t>(index) % rows;
+        body(m * row / rows, m * (row + 1) / rows, units * column / column_blocks * unit,
+             std::min(units * (column + 1) / column_blocks * unit, n), scratch_of(context, slot));
+      });
+}
+
 // body(begin, end) over [0, elems), cut at lines of the cache, so that no two threads write one.
 template <typename Body>
 void spread_elems(const RunContext& context, std::int64_t elems, std::int64_t work_per_elem, const Body& body) {

@@ -1,6 +1,5 @@
 #include "pare/runtime/operators.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "pare/runtime/operator_work.h"
@@ -53,24 +52,9 @@ void QGemm::run(const RunContext& context) const {
   args.m = context.batch * rows_;
   args.a = at<const std::uint8_t>(context, input_offset_);
   args.c = at<std::byte>(context, output_offset_);
-  // Columns are cut first: their weights are then read by one thread only.
-  constexpr std::int64_t kLeastBlockColumns = 64;
-  constexpr std::int64_t kLeastBlockRows = 32;
-  const std::int64_t unit = (kLeastBlockColumns + kernel_.n_tile - 1) / kernel_.n_tile * kernel_.n_tile;
-  const std::int64_t units = (args.n + unit - 1) / unit;
-  const std::int64_t column_blocks =
-      block_count(context.pool, units, args.m * std::min(unit, args.n) * args.k / kMacsPerByte);
-  const std::int64_t row_units = (args.m + kLeastBlockRows - 1) / kLeastBlockRows;
-  const std::int64_t row_blocks =
-      std::min(row_units, block_count(context.pool, args.m, args.n * args.k / kMacsPerByte) / column_blocks);
-  const std::int64_t rows = std::max<std::int64_t>(row_blocks, 1);
-  context.pool.parallel_for_slots(
-      static_cast<std::size_t>(column_blocks * rows), [&](std::size_t slot, std::size_t index) {
-        const std::int64_t column = static_cast<std::int64_t>(index) / rows;
-        const std::int64_t row = static_cast<std::int64_t>(index) % rows;
-        kernel_.run(args, args.m * row / rows, args.m * (row + 1) / rows, units * column / column_blocks * unit,
-                    std::min(units * (column + 1) / column_blocks * unit, args.n), scratch_of(context, slot));
-      });
+  spread_product(context, args.m, args.n, args.k, kernel_.n_tile,
+                 [&](std::int64_t m_begin, std::int64_t m_end, std::int64_t n_begin, std::int64_t n_end,
+                     void* scratch) { kernel_.run(args, m_begin, m_end, n_begin, n_end, scratch); });
 }
 
 std::size_t QGemm::scratch_bytes() const { return kernel_.scratch_bytes(args_); }

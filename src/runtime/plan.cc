@@ -66,7 +66,8 @@ bool Planner::is_alias(const graph::Node& node, const PlannedValue& input) {
 
 void Planner::place_values() {
   std::vector<BufferRequest> requests;
-  std::map<std::string, std::size_t> buffer_of;  // value, request
+  std::map<std::string, std::size_t> buffer_of;   // value, request
+  std::map<std::string, std::size_t> workspaces;  // node, request
   values_[graph_.input] = describe(graph_.input, graph_.values.at(graph_.input));
   values_[graph_.input].offset = kGraphInput;
   for (std::size_t index = 0; index < graph_.nodes.size(); ++index) {
@@ -85,6 +86,12 @@ void Planner::place_values() {
       requests.push_back({bytes, index, index});
     }
     values_[node.output] = std::move(planned);
+    if (quantizes_rows(node)) {
+      workspaces[node.name] = requests.size();
+      requests.push_back(
+          {QuantizedRows::workspace_bytes(max_batch_ * rows_of(node), values_.at(node.inputs[0]).shape.back()), index,
+           index});
+    }
   }
   // The logits are copied out, and taps read, after the step that wrote them: both before the next step runs.
   const ArenaLayout layout = place_buffers(requests);
@@ -94,6 +101,7 @@ void Planner::place_values() {
                 "lower max_batch");
   }
   for (const auto& [name, request] : buffer_of) values_.at(name).offset = layout.offsets[request];
+  for (const auto& [name, request] : workspaces) workspace_[name] = layout.offsets[request];
   plan_.arena_bytes = layout.bytes;
 }
 
@@ -108,6 +116,8 @@ std::unique_ptr<Operator> Planner::make_operator(const graph::Node& node, Planne
       {"DequantizeLinear", &Planner::dequantize},
       {"QLinearConv", &Planner::conv},
       {"QGemm", &Planner::gemm},
+      {"DynamicQuantizeMatMul", &Planner::dynamic_gemm},
+      {"MatMulNBits", &Planner::matmul_nbits},
       {"MaxPool", &Planner::max_pool},
       {"Flatten", &Planner::flatten},
       {"QLinearAdd", &Planner::add_codes},

@@ -5,6 +5,7 @@
 #include "pare/base/strings.h"
 #include "pare/graph/weights.h"
 #include "pare/runtime/operators.h"
+#include "pare/runtime/operators_dynamic.h"
 #include "pare/runtime/operators_elementwise.h"
 #include "pare/runtime/planner.h"
 
@@ -39,6 +40,8 @@ kernels::WeightFormat format_of(const graph::Initializer& weight) {
     case graph::Encoding::kVnm:
       return kernels::WeightFormat::kVnm;
     case graph::Encoding::kDense:
+    case graph::Encoding::kInt4:
+    case graph::Encoding::kInt4TwoFour:
       break;
   }
   return kernels::WeightFormat::kDense;
@@ -60,26 +63,33 @@ kernels::Epilogue Planner::epilogue_of(const graph::Node& node) const {
 }
 
 template <typename Kernel>
-PackedLayer Planner::pack(const graph::Node& node, const Kernel& kernel, std::int64_t line_segments,
-                          PlannedLayer& layer) const {
+PackedLayer Planner::pack_weights(const graph::Node& node, const Kernel& kernel, std::int64_t line_segments,
+                                  PlannedLayer& layer) const {
   const graph::Initializer& weight = graph_.initializers.at(node.inputs[1]);
   std::vector<std::int8_t> grouped;
   const kernels::CanonicalWeights weights = canonical(weight, kernel.format, line_segments, grouped);
   PackedLayer packed;
   packed.weights = AlignedBytes(kernel.packed_bytes(weights));
   kernel.pack(weights, packed.weights.data());
-  const std::span<const std::int32_t> bias = graph_.initializers.at(node.inputs[2]).data.template as<std::int32_t>();
-  packed.bias.assign(bias.begin(), bias.end());
-  const float input_scale = params_of(node.inputs[0]).scale;
-  const bool to_float = values_.at(node.output).dtype == DType::kF32;
-  for (const float weight_scale : weight.quantization->scales) {
-    const float scale = format::accumulator_scale(input_scale, weight_scale);
-    packed.multiplier.push_back(to_float ? scale : format::requantize_multiplier(scale, params_of(node.output).scale));
-  }
   describe_weight(node, kernel.name, packed.weights.size(), layer);
   if (kernel.format != kernels::WeightFormat::kDense && !kernel.uses_zeros(weights)) {
     const std::string reason = *kernel.note != '\0' ? kernel.note : "no kernel for this pattern at this shape";
     add_note(str_cat("stored ", weight.pattern(), ", expanded to dense when loaded: ", reason), layer);
+  }
+  return packed;
+}
+
+template <typename Kernel>
+PackedLayer Planner::pack(const graph::Node& node, const Kernel& kernel, std::int64_t line_segments,
+                          PlannedLayer& layer) const {
+  PackedLayer packed = pack_weights(node, kernel, line_segments, layer);
+  const std::span<const std::int32_t> bias = graph_.initializers.at(node.inputs[2]).data.template as<std::int32_t>();
+  packed.bias.assign(bias.begin(), bias.end());
+  const float input_scale = params_of(node.inputs[0]).scale;
+  const bool to_float = values_.at(node.output).dtype == DType::kF32;
+  for (const float weight_scale : graph_.initializers.at(node.inputs[1]).quantization->scales) {
+    const float scale = format::accumulator_scale(input_scale, weight_scale);
+    packed.multiplier.push_back(to_float ? scale : format::requantize_multiplier(scale, params_of(node.output).scale));
   }
   return packed;
 }
@@ -182,6 +192,27 @@ std::unique_ptr<Operator> Planner::gemm(const graph::Node& node, PlannedLayer& l
   args.epilogue = epilogue_of(node);
   return std::make_unique<QGemm>(kernel, args, rows, pack(node, kernel, 1, layer), input.offset,
                                  values_.at(node.output).offset);
+}
+
+std::unique_ptr<Operator> Planner::dynamic_gemm(const graph::Node& node, PlannedLayer& layer) {
+  constexpr std::uint8_t kZeroPoint = 128;  // of codes that a kernel for uint8 reads, with 127 steps to either side
+  const graph::Initializer& weight = graph_.initializers.at(node.inputs[1]);
+  const std::int64_t rows = rows_of(node);
+  const std::int64_t n = weight.shape[0];
+  const std::int64_t k = weight.shape[1];
+  const kernels::QGemmKernel& kernel = kernels::find_qgemm_kernel(choose(weight, {rows, n, k}, layer), isa_);
+  PackedLayer packed = pack_weights(node, kernel, 1, layer);
+  packed.bias.assign(static_cast<std::size_t>(n), 0);
+  packed.multiplier = weight.quantization->scales;
+  kernels::QGemmArgs args;
+  args.a_zero_point = kZeroPoint;
+  args.c_stride_elems = n;
+  args.m = max_batch_ * rows;
+  args.n = n;
+  args.k = k;
+  args.epilogue.output = kernels::Epilogue::Output::kF32;
+  return std::make_unique<DynamicQuantizeMatMul>(kernel, args, quantized_rows(node, kZeroPoint), std::move(packed),
+                                                 real_bias(node), values_.at(node.output).offset);
 }
 
 }  // namespace pare::runtime

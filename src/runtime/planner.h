@@ -14,6 +14,7 @@
 #include "pare/graph/artifact.h"
 #include "pare/runtime/format_choice.h"
 #include "pare/runtime/operators_real.h"
+#include "pare/runtime/operators_dynamic.h"
 #include "pare/runtime/plan.h"
 
 namespace pare::runtime {
@@ -40,6 +41,10 @@ class Planner {
 
   // plan_weights.cc: operators that have weights.
   [[nodiscard]] kernels::Epilogue epilogue_of(const graph::Node& node) const;
+  // Packed, without what an epilogue points to.
+  template <typename Kernel>
+  [[nodiscard]] PackedLayer pack_weights(const graph::Node& node, const Kernel& kernel, std::int64_t line_segments,
+                                         PlannedLayer& layer) const;
   template <typename Kernel>
   [[nodiscard]] PackedLayer pack(const graph::Node& node, const Kernel& kernel, std::int64_t line_segments,
                                  PlannedLayer& layer) const;
@@ -51,6 +56,14 @@ class Planner {
   [[nodiscard]] std::unique_ptr<Operator> dense_conv(const graph::Node& node, PlannedLayer& layer);
   [[nodiscard]] std::unique_ptr<Operator> depthwise(const graph::Node& node, PlannedLayer& layer);
   [[nodiscard]] std::unique_ptr<Operator> gemm(const graph::Node& node, PlannedLayer& layer);
+
+  // plan_dynamic.cc: products whose activations are quantized as they come.
+  [[nodiscard]] static bool quantizes_rows(const graph::Node& node);
+  [[nodiscard]] std::int64_t rows_of(const graph::Node& node) const;
+  [[nodiscard]] QuantizedRows quantized_rows(const graph::Node& node, std::uint8_t zero_point) const;
+  [[nodiscard]] std::vector<float> real_bias(const graph::Node& node) const;
+  [[nodiscard]] std::unique_ptr<Operator> dynamic_gemm(const graph::Node& node, PlannedLayer& layer);
+  [[nodiscard]] std::unique_ptr<Operator> matmul_nbits(const graph::Node& node, PlannedLayer& layer);
 
   // plan_codes.cc: operators on codes.
   [[nodiscard]] std::unique_ptr<Operator> max_pool(const graph::Node& node, PlannedLayer& layer);
@@ -73,6 +86,7 @@ class Planner {
   Isa isa_;
   std::int64_t max_batch_;
   std::map<std::string, PlannedValue> values_;
+  std::map<std::string, std::size_t> workspace_;  // node, offset of the memory that it works on
   Plan plan_;
 };
 

@@ -169,7 +169,8 @@ std::vector<float> random_reals(std::uint64_t seed, std::int64_t count) {
 std::vector<NamedArtifact> mixed_artifacts(std::uint64_t seed) {
   return {{"rows", graph::testing::mixed_rows_artifact(seed)},
           {"image", graph::testing::mixed_image_artifact(seed)},
-          {"encoder", graph::testing::encoder_artifact(seed)}};
+          {"encoder", graph::testing::encoder_artifact(seed)},
+          {"dynamic", graph::testing::dynamic_artifact(seed)}};
 }
 
 // Float32 and codes in one graph, bit for bit.

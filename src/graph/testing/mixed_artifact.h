@@ -14,6 +14,8 @@
 #include <vector>
 
 #include "pare/base/rng.h"
+#include "pare/format/affine.h"
+#include "pare/format/int4.h"
 #include "pare/graph/artifact.h"
 #include "pare/graph/graph.h"
 #include "pare/graph/weights.h"
@@ -45,6 +47,32 @@ class MixedGraphBuilder {
                    std::map<std::string, Attribute> attributes = {}) {
     attributes["transB"] = std::int64_t{1};
     return weighted(name, "QGemm", x, {n, k}, output, std::move(attributes));
+  }
+  // Products of float32, whose bias may be left out. A 2:4 weight keeps two random positions of four.
+  enum class Bias { kNone, kReal };
+  std::string matmul_nbits(const std::string& name, const std::string& x, std::int64_t k, std::int64_t n,
+                           Encoding encoding, std::int64_t group, Bias bias) {
+    const std::vector<float> weights = real_weights(n, k, encoding == Encoding::kInt4TwoFour);
+    const format::Int4Codes codes = format::quantize_int4(weights, {format::Int4Form::kDense, n, k, group});
+    graph_.initializers[name + ".weight"] = encode_int4(codes, {n, k}, encoding, group);
+    return real_product(name, "MatMulNBits", x, n, bias);
+  }
+  std::string dynamic_gemm(const std::string& name, const std::string& x, std::int64_t k, std::int64_t n, bool two_four,
+                           Bias bias) {
+    std::vector<std::int8_t> codes;
+    for (const float weight : real_weights(n, k, two_four)) {
+      codes.push_back(static_cast<std::int8_t>(format::quantize(weight, {0.02F, 0}, format::kInt8WeightRange)));
+    }
+    Initializer weight;
+    weight.dtype = DType::kS8;
+    weight.shape = {n, k};
+    weight.data = Buffer::copy_of(codes);
+    weight.quantization = Quantization{.scales = {}, .zero_point = 0, .axis = 0};
+    for (std::int64_t channel = 0; channel < n; ++channel) {
+      weight.quantization->scales.push_back(0.02F * (0.5F + rng_.uniform()));
+    }
+    graph_.initializers[name + ".weight"] = two_four ? encode_two_four(weight) : weight;
+    return real_product(name, "DynamicQuantizeMatMul", x, n, bias);
   }
   std::string conv(const std::string& name, const std::string& x, std::int64_t in, std::int64_t out, Output output) {
     return weighted(name, "QLinearConv", x, {out, in, 3, 3}, output, {{"pads", std::vector<std::int64_t>{1, 1, 1, 1}}});
@@ -93,6 +121,27 @@ class MixedGraphBuilder {
   }
 
  private:
+  // Of a standard deviation that keeps that of the activations.
+  std::vector<float> real_weights(std::int64_t n, std::int64_t k, bool two_four) {
+    std::vector<float> weights;
+    const float spread = std::sqrt((two_four ? 2.0F : 1.0F) / static_cast<float>(k));
+    std::uint64_t dropped = 0;
+    for (std::int64_t i = 0; i < n * k; ++i) {
+      if (i % k % 4 == 0) {
+        // One position of each pair.
+        dropped = (rng_.below(2) == 0 ? 1U : 2U) | (rng_.below(2) == 0 ? 4U : 8U);
+      }
+      weights.push_back(two_four && (dropped >> (i % k % 4) & 1) != 0 ? 0.0F : spread * rng_.normal());
+    }
+    return weights;
+  }
+  std::string real_product(const std::string& name, const std::string& op_type, const std::string& x, std::int64_t n,
+                           Bias bias) {
+    std::vector<std::string> inputs{x, name + ".weight"};
+    if (bias == Bias::kReal) inputs.push_back(constant(name + ".bias", n, 0.0F, 0.5F));
+    return append(name, op_type, std::move(inputs), {}, Output::kReal);
+  }
+
   std::string weighted(const std::string& name, const std::string& op_type, const std::string& x, const Shape& shape,
                        Output output, std::map<std::string, Attribute> attributes) {
     const auto channels = static_cast<std::size_t>(shape[0]);
@@ -133,6 +182,18 @@ class MixedGraphBuilder {
   const std::string again = net.quantize("again", sum);
   const std::string back = net.dequantize("back", again);
   net.add("out", net.gemm("last", again, 12, 12, Output::kReal), net.add("twice", back, sum));
+  return net.finish();
+}
+
+// Rows of features, every product quantized as it comes: int4 and int8, dense and 2:4, with a bias and without.
+[[nodiscard]] inline Artifact dynamic_artifact(std::uint64_t seed) {
+  using Bias = MixedGraphBuilder::Bias;
+  MixedGraphBuilder net(seed, "dynamic", {3, 37});
+  const std::string up = net.matmul_nbits("up", "input", 37, 150, Encoding::kInt4, 32, Bias::kReal);
+  const std::string sparse = net.matmul_nbits("sparse", up, 150, 70, Encoding::kInt4TwoFour, 64, Bias::kNone);
+  const std::string dynamic = net.dynamic_gemm("dynamic", sparse, 70, 70, false, Bias::kReal);
+  const std::string dynamic_sparse = net.dynamic_gemm("dynamic_sparse", dynamic, 70, 70, true, Bias::kNone);
+  net.matmul_nbits("out", net.add("add", dynamic_sparse, sparse), 70, 9, Encoding::kInt4TwoFour, 256, Bias::kReal);
   return net.finish();
 }
 

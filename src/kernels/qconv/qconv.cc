@@ -42,7 +42,7 @@ void reference_qconv(const QConvArgs& args, const CanonicalWeights& weights, Wei
           acc += (x[i] - args.x_zero_point) * weight_at(weights, format, o, tap * s.in_c + i);
         }
       }
-      reference_epilogue(args.epilogue, acc, o, args.y, pixel * s.out_c + o);
+      reference_epilogue(args.epilogue, acc, pixel, o, args.y, pixel * s.out_c + o);
     }
   }
 }

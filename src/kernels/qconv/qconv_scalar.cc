@@ -73,7 +73,7 @@ void qconv_run_s16(const QConvArgs& args, std::int64_t row_begin, std::int64_t r
       }
       for (std::int64_t r = 0; r < kDotRows && pixel + r < pixel_end; ++r) {
         auto* out = static_cast<unsigned char*>(args.y) + ((pixel + r) * s.out_c + o) * out_bytes;
-        store_epilogue(args.epilogue, acc + r * kDotBlock, o, channels, out);
+        store_epilogue(args.epilogue, acc + r * kDotBlock, pixel + r, o, channels, out);
       }
     }
   }

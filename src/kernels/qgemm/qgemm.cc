@@ -34,7 +34,7 @@ void reference_qgemm(const QGemmArgs& args, const CanonicalWeights& weights, Wei
         const std::int32_t a = args.a[m * args.a_stride_bytes + k];
         acc += (a - args.a_zero_point) * weight_at(weights, format, n, k);
       }
-      reference_epilogue(epilogue, acc, n, args.c, m * args.c_stride_elems + n);
+      reference_epilogue(epilogue, acc, m, n, args.c, m * args.c_stride_elems + n);
     }
   }
 }

@@ -46,7 +46,7 @@ void qgemm_run_s16(const QGemmArgs& args, std::int64_t m_begin, std::int64_t m_e
       }
       for (std::int64_t r = 0; r < kDotRows && m + r < m_end; ++r) {
         auto* out = static_cast<unsigned char*>(args.c) + ((m + r) * args.c_stride_elems + n) * out_bytes;
-        store_epilogue(args.epilogue, acc + r * kDotBlock, n, columns, out);
+        store_epilogue(args.epilogue, acc + r * kDotBlock, m + r, n, columns, out);
       }
     }
   }

@@ -62,6 +62,15 @@ std::vector<std::uint8_t> run_kernel(const QGemmKernel& kernel, const Case& shap
   std::copy_n(args.epilogue.multiplier, shape.n, multiplier.data());
   args.epilogue.bias = bias.data();
   args.epilogue.multiplier = multiplier.data();
+  const bool scales_rows = args.epilogue.row_scale != nullptr;
+  Guarded<float> row_scale(scales_rows ? shape.m : 0, poison);
+  Guarded<float> real_bias(scales_rows ? shape.n : 0, poison);
+  if (scales_rows) {
+    std::copy_n(args.epilogue.row_scale, shape.m, row_scale.data());
+    std::copy_n(args.epilogue.real_bias, shape.n, real_bias.data());
+    args.epilogue.row_scale = row_scale.data();
+    args.epilogue.real_bias = real_bias.data();
+  }
   args.a = a.data();
   args.a_stride_bytes = a_stride;
   args.packed = packed.data();
@@ -75,7 +84,8 @@ std::vector<std::uint8_t> run_kernel(const QGemmKernel& kernel, const Case& shap
   kernel.run(args, 0, m_cut, n_cut, shape.n, scratch.data());
   kernel.run(args, m_cut, shape.m, n_cut, shape.n, scratch.data());
   EXPECT_TRUE(a.guards_intact() && scratch.guards_intact() && packed.guards_intact() && c.guards_intact() &&
-              bias.guards_intact() && multiplier.guards_intact());
+              bias.guards_intact() && multiplier.guards_intact() && row_scale.guards_intact() &&
+              real_bias.guards_intact());
   std::vector<std::uint8_t> result;
   for (std::int64_t row = 0; row < shape.m; ++row) {
     const std::uint8_t* begin = c.data() + row * c_stride * elem_bytes;
@@ -111,6 +121,14 @@ TEST(QGemm, EveryKernelEqualsTheReferenceOverTheShapeGrid) {
       args.n = shape.n;
       args.k = shape.k;
       args.epilogue = random.epilogue;
+      std::vector<float> row_scale(static_cast<std::size_t>(shape.m));
+      std::vector<float> real_bias(static_cast<std::size_t>(shape.n));
+      for (float& scale : row_scale) scale = rng.uniform();
+      for (float& bias : real_bias) bias = 10.0F * rng.normal();
+      if (args.epilogue.output == Epilogue::Output::kF32 && rng.below(2) == 0) {
+        args.epilogue.row_scale = row_scale.data();
+        args.epilogue.real_bias = real_bias.data();
+      }
 
       const std::size_t elem_bytes = args.epilogue.output == Epilogue::Output::kU8 ? 1 : 4;
       std::vector<std::uint8_t> expected(static_cast<std::size_t>(shape.m * shape.n) * elem_bytes);
@@ -197,6 +215,33 @@ TEST(QGemm, ReferenceGivesTheFormulaOnASmallExample) {
   reference_qgemm(args, {w.data(), nullptr, 2, 1, 3}, WeightFormat::kDense);
   // acc 0: 10 + (-1)(2) + (1)(-1) + (6)(4) = 31, 15.5 rounds to 16; acc 1: -6 + 127 - 762 = -641, -80.125 to -80.
   EXPECT_EQ(c, (std::vector<std::uint8_t>{116, 20}));
+}
+
+TEST(QGemm, ReferenceScalesRowsAndAddsTheRealBiasLast) {
+  const std::vector<std::uint8_t> a = {130, 126};  // 2 and -2
+  const std::vector<std::int8_t> w = {3, 5};
+  const std::vector<std::int32_t> bias = {0, 0};
+  const std::vector<float> multiplier = {0.5F, 0.25F};
+  const std::vector<float> row_scale = {10.0F, 4.0F};
+  const std::vector<float> real_bias = {1.0F, -1.0F};
+  std::vector<float> c(4);
+  QGemmArgs args;
+  args.a = a.data();
+  args.a_stride_bytes = 1;
+  args.a_zero_point = 128;
+  args.c = c.data();
+  args.c_stride_elems = 2;
+  args.m = 2;
+  args.n = 2;
+  args.k = 1;
+  args.epilogue.output = Epilogue::Output::kF32;
+  args.epilogue.bias = bias.data();
+  args.epilogue.multiplier = multiplier.data();
+  args.epilogue.row_scale = row_scale.data();
+  args.epilogue.real_bias = real_bias.data();
+  args.epilogue.relu = true;
+  reference_qgemm(args, {w.data(), nullptr, 2, 1, 1}, WeightFormat::kDense);
+  EXPECT_EQ(c, (std::vector<float>{31.0F, 24.0F, 0.0F, 0.0F}));
 }
 
 // Every activation code meets every weight code in both orders of magnitude: 256 x 256 products, one output a pair.

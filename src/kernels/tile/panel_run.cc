@@ -165,6 +165,7 @@ void run_panels(const PanelRun& run, const PanelTile* tiles, std::int64_t count,
                             tap_begin, tap_end, run.zero_point},
                            epilogue);
       }
+      epilogue.row_scale = tile.row_scale;
       args.rows = tile.rows;
       args.taps = tap_end - tap_begin;
       args.values = values + tap_begin * layout.tap_bytes(panel.vectors);

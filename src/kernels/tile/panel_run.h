@@ -16,6 +16,7 @@ struct PanelTile {
   std::int64_t row_count = 0;
   std::int64_t tap_begin = 0;
   std::int64_t tap_end = 0;
+  const float* row_scale = nullptr;  // of the first row; null unless the epilogue scales rows
 };
 
 struct PanelRun {

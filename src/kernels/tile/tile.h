@@ -133,11 +133,13 @@ void pack_signed_panels(const CanonicalWeights& weights, void* packed);
 struct PanelEpilogue {
   alignas(64) std::int32_t start[kPanelColumns];
   alignas(64) float multiplier[kPanelColumns];
-  float hi;  // qmax - zero_point
+  alignas(64) float real_bias[kPanelColumns];  // where rows are scaled
+  float hi;                                    // qmax - zero_point
   std::int32_t zero_point;
   std::int32_t qmin;
   bool to_f32;
-  bool relu;  // to_f32 only
+  bool relu;               // to_f32 only
+  const float* row_scale;  // of the tile's first row; or null
   std::int64_t columns;
 };
 

@@ -12,6 +12,11 @@
 #define PARE_PIN(vector) asm("" : "+v"(vector))
 
 namespace pare::kernels {
+
+// What becomes of accumulators whose results are float32: [row][vector][16] in the order of lanes.
+void store_f32_avx512vnni(const std::int32_t* lanes, std::int64_t rows, std::int64_t vectors, const PanelEpilogue& e,
+                          void* const* out);
+
 namespace {
 
 PARE_ALWAYS_INLINE __m512i broadcast_4(const std::uint8_t* bytes) {
@@ -123,23 +128,6 @@ PARE_ALWAYS_INLINE void store_u8(const __m512i (&acc)[kRows][kVectors], const Pa
 }
 
 template <int kRows, int kVectors>
-PARE_ALWAYS_INLINE void store_f32(const __m512i (&acc)[kRows][kVectors], const PanelEpilogue& e, void* const* out) {
-  PARE_UNROLL for (int r = 0; r < kRows; ++r) {
-    __m512i v[kVectors];
-    PARE_UNROLL for (int j = 0; j < kVectors; ++j) {
-      __m512 real = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[r][j]), _mm512_load_ps(e.multiplier + 16 * j));
-      // In this order of operands -0 stays -0, as in the reference.
-      if (e.relu) real = _mm512_max_ps(_mm512_setzero_ps(), real);
-      v[j] = _mm512_castps_si512(real);
-    }
-    if constexpr (kVectors == 4) transpose_blocks(v);
-    PARE_UNROLL for (int j = 0; j < kVectors; ++j) {
-      _mm512_mask_storeu_ps(static_cast<float*>(out[r]) + 16 * j, column_mask(e.columns, j), _mm512_castsi512_ps(v[j]));
-    }
-  }
-}
-
-template <int kRows, int kVectors>
 PARE_ALWAYS_INLINE void load_start(__m512i (&acc)[kRows][kVectors], const PanelEpilogue& e) {
   PARE_UNROLL for (int j = 0; j < kVectors; ++j) {
     const __m512i start = _mm512_load_si512(e.start + 16 * j);
@@ -154,7 +142,12 @@ PARE_ALWAYS_INLINE void store_tile(__m512i (&acc)[kRows][kVectors], const PanelE
     PARE_UNROLL for (int j = 0; j < kVectors; ++j) asm volatile("" : "+v"(acc[r][j]));
   }
   if (e.to_f32) {
-    store_f32(acc, e, out);
+    // Apart, as every tile would have it otherwise, and it is a hundredth of the work where k is 768.
+    alignas(64) std::int32_t lanes[kRows * kVectors * kLanes];
+    PARE_UNROLL for (int r = 0; r < kRows; ++r) {
+      PARE_UNROLL for (int j = 0; j < kVectors; ++j) _mm512_store_si512(lanes + kLanes * (kVectors * r + j), acc[r][j]);
+    }
+    store_f32_avx512vnni(lanes, kRows, kVectors, e, out);
   } else {
     store_u8(acc, e, out);
   }

@@ -43,7 +43,9 @@ void store_u8(const std::int32_t* acc, std::int64_t vectors, const PanelEpilogue
   }
 }
 
-void store_f32(const std::int32_t* acc, std::int64_t vectors, const PanelEpilogue& e, float* out) {
+// `row_scale`: the row's, or null.
+void store_f32(const std::int32_t* acc, std::int64_t vectors, const PanelEpilogue& e, const float* row_scale,
+               float* out) {
   alignas(32) float reals[8];
   const __m256 zero = _mm256_setzero_ps();
   for (std::int64_t column = 0; column < e.columns; column += 8) {
@@ -52,7 +54,9 @@ void store_f32(const std::int32_t* acc, std::int64_t vectors, const PanelEpilogu
     const std::int64_t then = vectors == 4 ? at + 16 : at + 4;
     const auto four = [&](std::int64_t lane) {
       const __m128i sum = _mm_load_si128(reinterpret_cast<const __m128i*>(acc + lane));
-      return _mm_mul_ps(_mm_cvtepi32_ps(sum), _mm_load_ps(e.multiplier + lane));
+      const __m128 real = _mm_mul_ps(_mm_cvtepi32_ps(sum), _mm_load_ps(e.multiplier + lane));
+      if (row_scale == nullptr) return real;
+      return _mm_add_ps(_mm_mul_ps(real, _mm_set1_ps(*row_scale)), _mm_load_ps(e.real_bias + lane));
     };
     __m256 real = _mm256_set_m128(four(then), four(at));
     // In this order of operands -0 stays -0, as in the reference.
@@ -89,7 +93,7 @@ void store_tile_avx2(const std::int32_t* lanes, std::int64_t rows, std::int64_t 
                      void* const* out) {
   for (std::int64_t r = 0; r < rows; ++r, lanes += kPanelColumns) {
     if (e.to_f32) {
-      store_f32(lanes, vectors, e, static_cast<float*>(out[r]));
+      store_f32(lanes, vectors, e, e.row_scale == nullptr ? nullptr : e.row_scale + r, static_cast<float*>(out[r]));
     } else {
       store_u8(lanes, vectors, e, static_cast<std::uint8_t*>(out[r]));
     }
@@ -100,6 +104,7 @@ void prepare_epilogue_avx2(const PanelEpilogueSource& source, PanelEpilogue& epi
   const Epilogue& e = *source.epilogue;
   const std::int64_t vectors = ceil_div(source.columns, kLanes);
   to_lanes(e.multiplier + source.first, source.columns, vectors, epilogue.multiplier);
+  if (e.row_scale != nullptr) to_lanes(e.real_bias + source.first, source.columns, vectors, epilogue.real_bias);
   to_lanes(e.bias + source.first, source.columns, vectors, epilogue.start);
   // What the kernels leave out of a sum of w * a (tile_avx2.h), and the zero point.
   const __m256i factor = _mm256_set1_epi32(128 - source.zero_point);

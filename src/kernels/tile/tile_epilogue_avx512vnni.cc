@@ -17,7 +17,43 @@ void load_columns(const void* from, std::int64_t columns, __m512i (&v)[4]) {
   }
 }
 
+template <int kVectors>
+void store_rows(const std::int32_t* lanes, std::int64_t rows, const PanelEpilogue& e, void* const* out) {
+  __m512 multiplier[kVectors];
+  __m512 bias[kVectors];
+  __mmask16 mask[kVectors];
+  for (int j = 0; j < kVectors; ++j) {
+    multiplier[j] = _mm512_load_ps(e.multiplier + kLanes * j);
+    if (e.row_scale != nullptr) bias[j] = _mm512_load_ps(e.real_bias + kLanes * j);
+    mask[j] = column_mask(e.columns, j);
+  }
+  for (std::int64_t r = 0; r < rows; ++r, lanes += kLanes * kVectors) {
+    __m512i v[kVectors];
+    for (int j = 0; j < kVectors; ++j) {
+      __m512 real = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_load_si512(lanes + kLanes * j)), multiplier[j]);
+      if (e.row_scale != nullptr) {
+        real = _mm512_add_ps(_mm512_mul_ps(real, _mm512_set1_ps(e.row_scale[r])), bias[j]);
+      }
+      // In this order of operands -0 stays -0, as in the reference.
+      if (e.relu) real = _mm512_max_ps(_mm512_setzero_ps(), real);
+      v[j] = _mm512_castps_si512(real);
+    }
+    if constexpr (kVectors == 4) transpose_blocks(v);
+    auto* to = static_cast<float*>(out[r]);
+    for (int j = 0; j < kVectors; ++j) {
+      _mm512_mask_storeu_ps(to + kLanes * j, mask[j], _mm512_castsi512_ps(v[j]));
+    }
+  }
+}
+
 }  // namespace
+
+void store_f32_avx512vnni(const std::int32_t* lanes, std::int64_t rows, std::int64_t vectors, const PanelEpilogue& e,
+                          void* const* out) {
+  constexpr void (*kStore[])(const std::int32_t*, std::int64_t, const PanelEpilogue&, void* const*) = {
+      store_rows<1>, store_rows<2>, store_rows<3>, store_rows<4>};
+  kStore[vectors - 1](lanes, rows, e, out);
+}
 
 void prepare_epilogue_avx512vnni(const PanelEpilogueSource& source, PanelEpilogue& epilogue) {
   const Epilogue& e = *source.epilogue;
@@ -25,6 +61,10 @@ void prepare_epilogue_avx512vnni(const PanelEpilogueSource& source, PanelEpilogu
   __m512i v[4];
   load_columns(e.multiplier + source.first, source.columns, v);
   store_lanes(v, vectors, epilogue.multiplier);
+  if (e.row_scale != nullptr) {
+    load_columns(e.real_bias + source.first, source.columns, v);
+    store_lanes(v, vectors, epilogue.real_bias);
+  }
   load_columns(e.bias + source.first, source.columns, v);
   store_lanes(v, vectors, epilogue.start);
   const __m512i zero_point = _mm512_set1_epi32(source.zero_point);

@@ -185,7 +185,9 @@ void store_tile(const std::int32_t* acc, std::int64_t rows, std::int64_t vectors
     if (e.to_f32) {
       auto* to = static_cast<float*>(out[r]);
       for (std::int64_t c = 0; c < e.columns; c += 4) {
-        float32x4_t v = real(acc, e, lane_of(vectors, c));
+        const std::int64_t lane = lane_of(vectors, c);
+        float32x4_t v = real(acc, e, lane);
+        if (e.row_scale != nullptr) v = vaddq_f32(vmulq_n_f32(v, e.row_scale[r]), vld1q_f32(e.real_bias + lane));
         // -0 stays -0, as in the reference.
         if (e.relu) v = vbslq_f32(vcltzq_f32(v), vdupq_n_f32(0.0F), v);
         store_columns(to + c, v, e.columns - c, 4, vst1q_f32);
@@ -285,6 +287,7 @@ void prepare_epilogue(const PanelEpilogueSource& source, PanelEpilogue& epilogue
                                 sum * static_cast<std::uint32_t>(Dot::kShift - source.zero_point);
     epilogue.start[lane] = static_cast<std::int32_t>(start);
     epilogue.multiplier[lane] = there ? e.multiplier[source.first + c] : 0.0F;
+    if (e.row_scale != nullptr) epilogue.real_bias[lane] = there ? e.real_bias[source.first + c] : 0.0F;
   }
   epilogue.hi = static_cast<float>(e.qmax - e.zero_point);
   epilogue.zero_point = e.zero_point;

@@ -13,9 +13,11 @@
 
 #include "pare/format/affine.h"
 #include "pare/format/real_functions.h"
+#include "pare/format/half.h"
 #include "pare/format/two_four.h"
 #include "pare/format/vnm.h"
 #include "pare/graph/artifact.h"
+#include "pare/graph/weights.h"
 
 namespace pare::runtime::testing {
 
@@ -78,6 +80,8 @@ class IntegerReference {
         add(node, x, values.at(node.inputs[1]), y);
       } else if (node.op_type == "QLinearGlobalAveragePool") {
         average(node, x, y);
+      } else if (node.op_type == "MatMulNBits" || node.op_type == "DynamicQuantizeMatMul") {
+        dynamic_product(node, x, y);
       } else if (node.op_type == "QGemm") {
         gemm(node, x, y);
       } else {
@@ -120,6 +124,46 @@ class IntegerReference {
       }
     }
     return codes;
+  }
+
+  // Rows of x quantized by their largest magnitude; then, in float32 and in this order, sums of groups times their
+  // scales (int4), or the sum of all times the channel's scale (int8); the row's scale; the bias, 0 where it is left
+  // out.
+  void dynamic_product(const graph::Node& node, const ReferenceValue& x, ReferenceValue& y) const {
+    const graph::Graph& graph = artifact_.graph;
+    const graph::Initializer& weight = graph.initializers.at(node.inputs[1]);
+    const std::vector<std::int8_t> codes = graph::codes_in_group_order(weight);
+    const std::int64_t n = weight.shape[0];
+    const std::int64_t k = weight.shape[1];
+    const std::int64_t group = weight.is_int4() ? weight.group : k;
+    for (auto row = x.reals.begin(); row != x.reals.end(); row += k) {
+      float largest = 0.0F;
+      for (std::int64_t i = 0; i < k; ++i) largest = std::max(largest, std::fabs(row[i]));
+      const float row_scale = std::max(largest / 127.0F, format::kMinScale);
+      for (std::int64_t channel = 0; channel < n; ++channel) {
+        float total = 0.0F;
+        for (std::int64_t first = 0; first < k; first += group) {
+          std::int64_t sum = 0;
+          for (std::int64_t i = first; i < std::min(first + group, k); ++i) {
+            sum += std::int64_t{format::quantize(row[i], {row_scale, 0}, {-127, 127})} *
+                   codes[static_cast<std::size_t>(channel * k + i)];
+          }
+          total += static_cast<float>(sum) * weight_scale(weight, channel, first / group);
+        }
+        const float real = total * row_scale;
+        y.reals.push_back(
+            real + (node.inputs.size() < 3
+                        ? 0.0F
+                        : graph.initializers.at(node.inputs[2]).data.as<float>()[static_cast<std::size_t>(channel)]));
+      }
+    }
+  }
+
+  [[nodiscard]] static float weight_scale(const graph::Initializer& weight, std::int64_t channel, std::int64_t group) {
+    if (!weight.is_int4()) return weight.quantization->scales[static_cast<std::size_t>(channel)];
+    const std::int64_t groups = (weight.shape[1] + weight.group - 1) / weight.group;
+    return format::float_from_half(
+        weight.scales.as<std::uint16_t>()[static_cast<std::size_t>(channel * groups + group)]);
   }
 
   // Row by row.
