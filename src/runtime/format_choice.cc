@@ -23,17 +23,21 @@ struct Costs {
   Isa isa;
   CpuVendor vendor;  // kOther: any that has no row of its own
   double two_four;
-  double vnm_overhead;  // times n / m
+  double vnm_product;  // times n / m
+  double vnm_gather;   // once for 64 outputs; where V is smaller, 64 / V times
 };
 
 // AMD and AVX2: measured on Zen 4. Elsewhere the 512-bit shuffle of 2:4 shares its only port with the dot product, and
-// V:N:M's gather is done once for 64 outputs either way; without VBMI it is done apart from the products. NEON: counted
-// in instructions, not measured.
+// so do the 6 or 7 that VBMI adds to 24 dot products of V:N:M; without VBMI activations are gathered apart from the
+// products. NEON: counted in instructions, not measured.
 constexpr std::array kCosts = {
-    Costs{Isa::kAvx512Vbmi, CpuVendor::kAmd, 0.70, 1.05}, Costs{Isa::kAvx512Vbmi, CpuVendor::kOther, 1.00, 1.15},
-    Costs{Isa::kAvx512Vnni, CpuVendor::kAmd, 0.70, 1.60}, Costs{Isa::kAvx512Vnni, CpuVendor::kOther, 1.00, 1.60},
-    Costs{Isa::kAvx2, CpuVendor::kOther, 0.66, 1.20},     Costs{Isa::kNeonDotprod, CpuVendor::kOther, 1.10, 1.20},
-    Costs{Isa::kNeonI8mm, CpuVendor::kOther, 1.10, 1.20},
+    Costs{Isa::kAvx512Vbmi, CpuVendor::kAmd, 0.70, 1.05, 0.0},
+    Costs{Isa::kAvx512Vbmi, CpuVendor::kOther, 1.00, 1.30, 0.0},
+    Costs{Isa::kAvx512Vnni, CpuVendor::kAmd, 0.70, 1.03, 0.13},
+    Costs{Isa::kAvx512Vnni, CpuVendor::kOther, 1.00, 1.03, 0.13},
+    Costs{Isa::kAvx2, CpuVendor::kOther, 0.66, 1.05, 0.045},
+    Costs{Isa::kNeonDotprod, CpuVendor::kOther, 1.10, 1.05, 0.05},
+    Costs{Isa::kNeonI8mm, CpuVendor::kOther, 1.10, 1.05, 0.05},
 };
 
 // The scalar kernels expand everything to dense when they pack it, at no cost beside.
@@ -47,7 +51,8 @@ double multiply_cost(WeightFormat format, const format::VnmPattern& vnm, Isa isa
   if (costs == kCosts.end()) costs = find(CpuVendor::kOther);
   if (costs == kCosts.end()) return 1.0;
   if (format == WeightFormat::kTwoFour) return costs->two_four;
-  return costs->vnm_overhead * static_cast<double>(vnm.n) / static_cast<double>(vnm.m);
+  const double gathers = vnm.v < 64 ? 64.0 / static_cast<double>(vnm.v) : 1.0;
+  return costs->vnm_product * static_cast<double>(vnm.n) / static_cast<double>(vnm.m) + costs->vnm_gather * gathers;
 }
 
 double weight_bytes(WeightFormat format, const format::VnmPattern& vnm) {

@@ -80,8 +80,9 @@ inline StoredWeights random_weights(Rng& rng, WeightFormat format, std::int64_t 
 }
 
 // One that every V:N:M kernel gathers, and ones that are expanded to dense.
-inline constexpr format::VnmPattern kVnmPatterns[] = {{64, 2, 4}, {64, 1, 4},  {64, 2, 8}, {64, 1, 8},
-                                                      {16, 2, 4}, {128, 1, 4}, {64, 3, 4}};
+inline constexpr format::VnmPattern kVnmPatterns[] = {
+    {64, 2, 4}, {64, 1, 4}, {64, 2, 8}, {64, 1, 8}, {16, 2, 4}, {16, 1, 4}, {16, 2, 8},  {16, 1, 8},
+    {32, 2, 4}, {32, 1, 4}, {32, 2, 8}, {32, 1, 8}, {8, 2, 4},  {48, 1, 4}, {128, 1, 4}, {64, 3, 4}};
 
 // Bias and multipliers such that outputs spread over all codes, both clamps included.
 struct RandomEpilogue {
