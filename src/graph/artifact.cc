@@ -17,9 +17,10 @@ int lowest_version(const Graph& graph) {
   const bool is_second = std::any_of(graph.nodes.begin(), graph.nodes.end(), [](const Node& node) {
     return node.op_type == "QLinearAdd" || node.op_type == "QLinearGlobalAveragePool" || node.is_depthwise();
   });
-  const bool has_vnm = std::any_of(graph.initializers.begin(), graph.initializers.end(),
-                                   [](const auto& entry) { return entry.second.encoding == Encoding::kVnm; });
-  return is_second || has_vnm ? 2 : 1;
+  const bool has_second = std::any_of(graph.initializers.begin(), graph.initializers.end(), [](const auto& entry) {
+    return entry.second.encoding == Encoding::kVnm || entry.second.encoding == Encoding::kBlock;
+  });
+  return is_second || has_second ? 2 : 1;
 }
 
 bool has_storable_shape(const Initializer& item) {
@@ -38,6 +39,12 @@ std::vector<StoredTensor> stored_tensors(const std::string& name, const Initiali
     const format::VnmLayout layout = vnm_layout(item.shape, item.vnm);
     tensors.push_back({name + ".values", Part::kData, DType::kS8, {layout.rows, layout.row_kept()}});
     tensors.push_back({name + ".indices", Part::kIndices, DType::kU8, {layout.blocks(), layout.row_kept()}});
+  } else if (item.encoding == Encoding::kBlock) {
+    const format::BlockLayout layout = block_layout(item.shape, item.block);
+    const std::int64_t elems = layout.pattern.elems();
+    const auto stored = static_cast<std::int64_t>(item.data.bytes().size()) / elems;
+    tensors.push_back({name + ".values", Part::kData, DType::kS8, {stored, elems}, true});
+    tensors.push_back({name + ".indices", Part::kIndices, DType::kU8, {layout.block_rows(), layout.row_index_bytes()}});
   } else {
     tensors.push_back({name, Part::kData, item.dtype, item.shape});
   }

@@ -39,6 +39,7 @@
 #include <variant>
 #include <vector>
 
+#include "pare/format/block_pattern.h"
 #include "pare/format/dtype.h"
 #include "pare/format/vnm_pattern.h"
 
@@ -66,6 +67,7 @@ enum class Encoding {
   kDense,    // row-major
   kTwoFour,  // format/two_four.h; `data` holds the values, `indices` the indices
   kVnm,      // format/vnm.h, likewise
+  kBlock,    // format/block.h, likewise
 };
 
 // Read-only bytes that are owned or borrowed from a mapped file that `owner` keeps alive.
@@ -103,12 +105,13 @@ struct Initializer {
   Shape shape;
   Encoding encoding = Encoding::kDense;
   Buffer data;
-  Buffer indices;          // kTwoFour and kVnm
-  format::VnmPattern vnm;  // kVnm only
+  Buffer indices;              // of all encodings but kDense
+  format::VnmPattern vnm;      // kVnm only
+  format::BlockPattern block;  // kBlock only
   std::optional<Quantization> quantization;
 
   [[nodiscard]] static Initializer f32(Shape shape, const std::vector<float>& values);
-  // The pattern that is stored: "dense", "2:4", "64:1:4".
+  // The pattern that is stored: "dense", "2:4", "64:1:4", "1x4".
   [[nodiscard]] std::string pattern() const;
   [[nodiscard]] std::size_t stored_bytes() const { return data.bytes().size() + indices.bytes().size(); }
 };

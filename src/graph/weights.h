@@ -1,4 +1,5 @@
-// Weights between their encodings: row-major as trained, 2:4 or V:N:M as stored, group order as kernels want them.
+// Weights between their encodings: row-major as trained, 2:4, V:N:M or in blocks as stored, group order as kernels want
+// them.
 //
 // Group order is [O, kh, kw, I] for a convolution (groups run along the input channels) and row-major [n, k]
 // for a matrix; format/two_four.h says why.
@@ -8,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "pare/format/block.h"
 #include "pare/format/two_four.h"
 #include "pare/format/vnm.h"
 #include "pare/graph/graph.h"
@@ -17,6 +19,7 @@ namespace pare::graph {
 // Of a weight [O, I, kh, kw] or [n, k]. Precondition: rank 4 or 2.
 [[nodiscard]] format::TwoFourLayout two_four_layout(const Shape& weight_shape);
 [[nodiscard]] format::VnmLayout vnm_layout(const Shape& weight_shape, const format::VnmPattern& pattern);
+[[nodiscard]] format::BlockLayout block_layout(const Shape& weight_shape, const format::BlockPattern& pattern);
 
 // Row-major codes [O, I, kh, kw] (or [n, k]) to group order, and back. Precondition: sizes match the shape.
 [[nodiscard]] std::vector<std::int8_t> to_group_order(std::span<const std::int8_t> codes, const Shape& weight_shape);
@@ -33,7 +36,9 @@ namespace pare::graph {
 [[nodiscard]] Initializer encode_two_four(const Initializer& dense);
 // The same for V:N:M (format::find_vnm_violation).
 [[nodiscard]] Initializer encode_vnm(const Initializer& dense, const format::VnmPattern& pattern);
-// The reverse of either; a dense weight as it is.
+// The same in blocks, which any weight can be.
+[[nodiscard]] Initializer encode_block(const Initializer& dense, const format::BlockPattern& pattern);
+// The reverse of each; a dense weight as it is.
 [[nodiscard]] Initializer decode_dense(const Initializer& weight);
 
 }  // namespace pare::graph

@@ -165,6 +165,7 @@ class Planner {
       canonical.values = grouped.data();
     } else {
       canonical.vnm = weight.vnm;
+      canonical.block = weight.block;
       canonical.values = weight.data.as<std::int8_t>().data();
       canonical.indices = weight.indices.as<std::uint8_t>().data();
     }
@@ -221,7 +222,9 @@ class Planner {
   // The form in which a layer runs; why it is not the stored one goes into the layer's note.
   [[nodiscard]] kernels::WeightFormat choose(const graph::Initializer& weight, const LayerWork& work,
                                              PlannedLayer& layer) const {
-    const FormatChoice choice = choose_format(work, format_of(weight), weight.vnm, isa_, cpu_vendor());
+    const double kept = static_cast<double>(weight.data.bytes().size()) / static_cast<double>(work.n * work.k);
+    const FormatChoice choice =
+        choose_format(work, format_of(weight), weight.vnm, isa_, cpu_vendor(), {weight.block, kept});
     add_note(choice.note, layer);
     return choice.format;
   }
@@ -232,6 +235,8 @@ class Planner {
         return kernels::WeightFormat::kTwoFour;
       case graph::Encoding::kVnm:
         return kernels::WeightFormat::kVnm;
+      case graph::Encoding::kBlock:
+        return kernels::WeightFormat::kBlock;
       case graph::Encoding::kDense:
         break;
     }

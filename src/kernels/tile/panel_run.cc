@@ -129,6 +129,7 @@ std::size_t panel_scratch_bytes(const PanelLayout& layout) {
     case WeightFormat::kVnm:
       return static_cast<std::size_t>(2 * gathered_bytes(layout));
     case WeightFormat::kDense:
+    case WeightFormat::kBlock:
       break;
   }
   return 0;
@@ -178,6 +179,7 @@ void run_panels(const PanelRun& run, const PanelTile* tiles, std::int64_t count,
                                                                      : layout.c / 8),
                     args);
       switch (layout.format) {
+        case WeightFormat::kBlock:  // never in panels
         case WeightFormat::kDense:
           run.tiles->dense(tile.row_count, panel.vectors)(args);
           break;

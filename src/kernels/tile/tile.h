@@ -83,6 +83,7 @@ struct PanelLayout {
       case WeightFormat::kVnm:
         return vnm.kept(c) / 4 * 64 * vectors;
       case WeightFormat::kDense:
+      case WeightFormat::kBlock:  // never in panels
         break;
     }
     return ceil_div(c, 4) * 64 * vectors;
