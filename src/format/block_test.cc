@@ -31,9 +31,12 @@ TEST(Block, EncodesTheExampleOfTheFormat) {
 TEST(Block, RoundTripsRandomWeightsOfEveryShape) {
   Rng rng(21);
   for (const BlockPattern pattern : {BlockPattern{1, 4}, {4, 1}, {4, 4}, {8, 1}, {16, 16}, {64, 4}, {3, 5}}) {
-    for (const BlockLayout& layout :
-         {BlockLayout{pattern, 1, 1, 1}, {pattern, 130, 1, 70}, {pattern, 65, 9, 3}, {pattern, 33, 4, 64},
-          {pattern, 0, 1, 4}, {pattern, 4, 1, 0}}) {
+    for (const BlockLayout& layout : {BlockLayout{pattern, 1, 1, 1},
+                                      {pattern, 130, 1, 70},
+                                      {pattern, 65, 9, 3},
+                                      {pattern, 33, 4, 64},
+                                      {pattern, 0, 1, 4},
+                                      {pattern, 4, 1, 0}}) {
       Codes dense(static_cast<std::size_t>(layout.rows * layout.row_elems()));
       for (std::int8_t& code : dense) code = rng.below(20) == 0 ? static_cast<std::int8_t>(rng.below(256)) : 0;
       const BlockWeights weights = encode_block(dense, layout);

@@ -102,7 +102,7 @@ PARE_ALWAYS_INLINE void group(const BlockTileArgs& args, const Lists& lists, std
       PARE_UNROLL for (int chain = 1; chain < kChains; ++chain) sums[chain][o][v] = _mm512_setzero_si512();
     }
   }
-  const auto add = [&](std::int64_t entry, __m512i (&acc)[kGroup][kVectors]) {
+  const auto add = [&](std::int64_t entry, __m512i(&acc)[kGroup][kVectors]) {
     const std::uint8_t* from = args.activations + std::int64_t{lists.steps[entry]} * (64 * kVectors);
     __m512i a[kVectors];
     PARE_UNROLL for (int v = 0; v < kVectors; ++v) a[v] = _mm512_load_si512(from + 64 * v);

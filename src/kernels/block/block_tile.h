@@ -6,9 +6,9 @@
 // A step is four consecutive k of a tap. Weights that share no mask leave nothing to vectorize along the outputs, so
 // lanes are rows of C (of a convolution: output pixels): up to 64 rows are transposed into [step][row][4], and then an
 // output walks along the steps that it keeps, with one broadcast of weights for up to four vectors of rows. Where
-// blocks are a multiple of four outputs high, four walk together and share the activations that they load. (Elsen et al.,
-// "Fast Sparse ConvNets", arXiv 1911.09723, do this in float.) So any block serves that is a multiple of four columns
-// wide; others keep the steps that they touch.
+// blocks are a multiple of four outputs high, four walk together and share the activations that they load. (Elsen et
+// al., "Fast Sparse ConvNets", arXiv 1911.09723, do this in float.) So any block serves that is a multiple of four
+// columns wide; others keep the steps that they touch.
 //
 // Packed: a BlockLists in the first 64 bytes, then, each aligned to 64,
 //   sums    int32 [n]                       sum of the weights of an output
@@ -25,8 +25,8 @@
 
 namespace pare::kernels {
 
-inline constexpr std::int64_t kBlockLanes = 16;      // rows of a vector
-inline constexpr std::int64_t kBlockTileRows = 64;   // four vectors
+inline constexpr std::int64_t kBlockLanes = 16;        // rows of a vector
+inline constexpr std::int64_t kBlockTileRows = 64;     // four vectors
 inline constexpr std::int64_t kBlockTileColumns = 16;  // outputs that are written together
 
 struct BlockLists {

@@ -49,6 +49,21 @@ struct StoredWeights {
   }
 };
 
+// What random_weights makes of a format, by name.
+inline const char* format_name(WeightFormat format) {
+  switch (format) {
+    case WeightFormat::kTwoFour:
+      return "2:4";
+    case WeightFormat::kVnm:
+      return "64:2:4";
+    case WeightFormat::kBlock:
+      return "blocks";
+    case WeightFormat::kDense:
+      break;
+  }
+  return "dense";
+}
+
 // Sets to 0 what a random V:N:M mask drops; a group keeps up to N positions.
 inline void mask_vnm(Rng& rng, const format::VnmPattern& p, StoredWeights& weights) {
   const std::int64_t k = weights.segments * weights.segment_elems;

@@ -34,7 +34,7 @@ Panel panel_at(const PanelRun& run, std::int64_t n) {
 }
 
 // Fewer tiles do not repay the writing of their controls, which take more room than the weights.
-constexpr std::int64_t kLeastTilesToKeep = 6;
+constexpr std::int64_t kLeastTilesToKeep = 4;
 
 bool is_whole(const PanelLayout& layout, const PanelTile& tile) {
   return tile.tap_begin == 0 && tile.tap_end == layout.taps;
