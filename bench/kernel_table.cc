@@ -112,11 +112,9 @@ class Table {
 
   [[nodiscard]] std::vector<Goal> gemm_goals() const {
     if (isa_ == Isa::kAvx2) return {{dense_pattern(), 1.0}, {two_four_pattern(), 1.30}};
-    return {{dense_pattern(), 1.0},
-            {two_four_pattern(), 1.42},
-            {vnm_pattern(64, 2, 4), 1.85},
-            {vnm_pattern(64, 1, 4), 3.5},
-            {vnm_pattern(64, 1, 8), 6.3}};
+    return {{dense_pattern(), 1.0},          {two_four_pattern(), 1.42},     {vnm_pattern(64, 2, 4), 1.85},
+            {vnm_pattern(64, 1, 4), 3.5},    {vnm_pattern(64, 1, 8), 6.3},   {vnm_pattern(16, 2, 4), kUnset},
+            {vnm_pattern(16, 1, 4), kUnset}, {vnm_pattern(16, 1, 8), kUnset}};
   }
   [[nodiscard]] static std::vector<Goal> dram_goals() {
     return {{dense_pattern(), kUnset}, {two_four_pattern(), 1.50}, {vnm_pattern(64, 2, 4), 1.85}};

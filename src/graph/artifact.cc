@@ -33,7 +33,7 @@ int lowest_version(const Graph& graph) {
     version = std::max({version, format_version(graph, node), node.is_depthwise() ? 2 : 1});
   }
   for (const auto& entry : graph.initializers) {
-    if (entry.second.encoding == Encoding::kVnm) version = std::max(version, 2);
+    if (entry.second.encoding == Encoding::kVnm || entry.second.encoding == Encoding::kBlock) version = std::max(version, 2);
   }
   return version;
 }
@@ -62,6 +62,12 @@ std::vector<StoredTensor> stored_tensors(const std::string& name, const Initiali
     const format::VnmLayout layout = vnm_layout(item.shape, item.vnm);
     tensors.push_back({name + ".values", Part::kData, DType::kS8, {layout.rows, layout.row_kept()}});
     tensors.push_back({name + ".indices", Part::kIndices, DType::kU8, {layout.blocks(), layout.row_kept()}});
+  } else if (item.encoding == Encoding::kBlock) {
+    const format::BlockLayout layout = block_layout(item.shape, item.block);
+    const std::int64_t elems = layout.pattern.elems();
+    const auto stored = static_cast<std::int64_t>(item.data.bytes().size()) / elems;
+    tensors.push_back({name + ".values", Part::kData, DType::kS8, {stored, elems}, true});
+    tensors.push_back({name + ".indices", Part::kIndices, DType::kU8, {layout.block_rows(), layout.row_index_bytes()}});
   } else {
     tensors.push_back({name, Part::kData, item.dtype, item.shape});
   }

@@ -39,6 +39,7 @@ struct StoredTensor {
   Part part = Part::kData;
   DType dtype = DType::kU8;
   Shape shape;
+  bool any_first_extent = false;  // how many blocks are stored, their indices say
 };
 // Precondition: has_storable_shape(item).
 [[nodiscard]] std::vector<StoredTensor> stored_tensors(const std::string& name, const Initializer& item);

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "pare/base/strings.h"
+#include "pare/format/block.h"
 #include "pare/format/vnm.h"
 #include "pare/graph/artifact_internal.h"
 
@@ -308,6 +309,9 @@ Initializer read_initializer(const Json& json, const std::string& path,
   } else if (const auto vnm = format::parse_vnm(encoding)) {
     item.encoding = Encoding::kVnm;
     item.vnm = *vnm;
+  } else if (const auto block = format::parse_block(encoding)) {
+    item.encoding = Encoding::kBlock;
+    item.block = *block;
   } else if (encoding != "dense") {
     fail(object.path("encoding"), "the encoding is not known", ErrorCategory::kUnsupported);
   }

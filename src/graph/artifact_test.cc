@@ -153,6 +153,42 @@ TEST(Artifact, StoresTwoFourWeightsInFiveEighthsOfAByte) {
   EXPECT_EQ(file.metadata().at("format_version"), "1");
 }
 
+TEST(Artifact, BlockWeightsKeepTheirPatternAndTheirBytes) {
+  testing::GraphOptions options = testing::odd_options(false);
+  options.block = format::BlockPattern{1, 4};
+  const Artifact artifact = testing::random_artifact(7, options);
+  const TemporaryFolder folder;
+  const auto path = folder.path("block.pare");
+  write_artifact(path, artifact);
+  EXPECT_EQ(format::SafetensorsFile(path).metadata().at("format_version"), "2");
+  EXPECT_TRUE(verify_artifact(path).ok());
+  const Artifact read = read_artifact(path);
+  for (const LayerPromise& promise : read.promises) {
+    const Initializer& weight = read.graph.initializer(promise.weight);
+    EXPECT_EQ(promise.pattern, weight.pattern());
+    EXPECT_EQ(codes_in_group_order(weight), codes_in_group_order(artifact.graph.initializer(promise.weight)));
+  }
+  EXPECT_EQ(read.promises.back().pattern, "1x4");
+
+  // A bit more, a bit less, and a block that is all zero.
+  const std::string name = artifact.promises.back().weight;
+  const auto indices = artifact.graph.initializer(name).indices.as<std::uint8_t>();
+  for (const std::uint8_t byte : {std::uint8_t{0}, std::uint8_t{0xFF}}) {
+    Artifact broken = artifact;
+    std::vector<std::uint8_t> changed(indices.begin(), indices.end());
+    ASSERT_NE(changed.front(), byte);
+    changed.front() = byte;
+    broken.graph.initializers.at(name).indices = Buffer::copy_of(changed);
+    EXPECT_THROW(write_artifact(path, broken), Error);
+  }
+  Artifact empty = artifact;
+  Initializer& weight = empty.graph.initializers.at(name);
+  std::vector<std::int8_t> values(weight.data.as<std::int8_t>().begin(), weight.data.as<std::int8_t>().end());
+  std::fill_n(values.begin(), 4, std::int8_t{0});
+  weight.data = Buffer::copy_of(values);
+  EXPECT_THROW(write_artifact(path, empty), Error);
+}
+
 TEST(Artifact, VnmWeightsKeepTheirPatternAndTheirBytes) {
   testing::GraphOptions options = testing::odd_options(false);
   options.vnm = format::VnmPattern{16, 1, 4};

@@ -4,6 +4,7 @@
 
 #include "pare/base/error.h"
 #include "pare/base/strings.h"
+#include "pare/format/block.h"
 #include "pare/format/vnm.h"
 
 namespace pare::graph {
@@ -41,6 +42,8 @@ std::string Initializer::pattern() const {
       return "2:4";
     case Encoding::kVnm:
       return format::to_string(vnm);
+    case Encoding::kBlock:
+      return format::to_string(block);
     case Encoding::kDense:
     case Encoding::kInt4:
       break;

@@ -50,6 +50,7 @@
 #include <variant>
 #include <vector>
 
+#include "pare/format/block_pattern.h"
 #include "pare/format/dtype.h"
 #include "pare/format/vnm_pattern.h"
 
@@ -80,6 +81,7 @@ enum class Encoding {
   kDense,        // row-major
   kTwoFour,      // format/two_four.h; `data` holds the values, `indices` the indices
   kVnm,          // format/vnm.h, likewise
+  kBlock,        // format/block.h, likewise
   kInt4,         // format/int4.h: `data` holds the codes, `scales` those of the groups
   kInt4TwoFour,  // likewise, with `indices`
 };
@@ -119,14 +121,15 @@ struct Initializer {
   Shape shape;
   Encoding encoding = Encoding::kDense;
   Buffer data;
-  Buffer indices;                            // kTwoFour, kVnm and kInt4TwoFour
+  Buffer indices;                            // of all encodings but kDense and kInt4
   format::VnmPattern vnm;                    // kVnm only
+  format::BlockPattern block;                // kBlock only
   std::int64_t group = 0;                    // kInt4 and kInt4TwoFour: elements of a group
   Buffer scales;                             // kInt4 and kInt4TwoFour: float16 bits
   std::optional<Quantization> quantization;  // of int8 weights
 
   [[nodiscard]] static Initializer f32(Shape shape, const std::vector<float>& values);
-  // The pattern that is stored: "dense", "2:4", "64:1:4".
+  // The pattern that is stored: "dense", "2:4", "64:1:4", "1x4".
   [[nodiscard]] std::string pattern() const;
   // int4 in groups; the element type is then that of its codes, int8.
   [[nodiscard]] bool is_int4() const { return encoding == Encoding::kInt4 || encoding == Encoding::kInt4TwoFour; }

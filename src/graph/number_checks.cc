@@ -111,6 +111,21 @@ class NumberChecks {
     return true;
   }
 
+  [[nodiscard]] static std::string explain_invalid(const Initializer& weight, std::span<const std::int8_t> codes,
+                                                   std::span<const std::uint8_t> indices) {
+    switch (weight.encoding) {
+      case Encoding::kTwoFour:
+        return format::explain_invalid_two_four(codes, indices, two_four_layout(weight.shape));
+      case Encoding::kVnm:
+        return format::explain_invalid_vnm(codes, indices, vnm_layout(weight.shape, weight.vnm));
+      case Encoding::kBlock:
+        return format::explain_invalid_block(codes, indices, block_layout(weight.shape, weight.block));
+      case Encoding::kDense:
+        break;
+    }
+    return {};
+  }
+
   void check_codes(const std::string& name, const Initializer& weight) {
     facts_ += 2;
     const auto codes = weight.data.as<std::int8_t>();
@@ -126,11 +141,7 @@ class NumberChecks {
     }
     if (weight.encoding != Encoding::kDense) {
       ++facts_;
-      const auto indices = weight.indices.as<std::uint8_t>();
-      const std::string reason =
-          weight.encoding == Encoding::kTwoFour
-              ? format::explain_invalid_two_four(codes, indices, two_four_layout(weight.shape))
-              : format::explain_invalid_vnm(codes, indices, vnm_layout(weight.shape, weight.vnm));
+      const std::string reason = explain_invalid(weight, codes, weight.indices.as<std::uint8_t>());
       if (!reason.empty()) {
         report(kPromisePattern, str_cat("'", name, "' is no ", weight.pattern(), " encoding: ", reason));
       }

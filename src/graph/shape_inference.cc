@@ -80,6 +80,10 @@ void check_initializer(const Graph& graph, const Node& node, const std::string& 
     const format::VnmLayout layout = vnm_layout(item.shape, item.vnm);
     data_bytes = layout.rows * layout.row_kept();
     indices_bytes = layout.blocks() * layout.row_kept();
+  } else if (item.encoding == Encoding::kBlock) {
+    const format::BlockLayout layout = block_layout(item.shape, item.block);
+    data_bytes = format::count_blocks(item.indices.as<std::uint8_t>()) * layout.pattern.elems();
+    indices_bytes = layout.block_rows() * layout.row_index_bytes();
   }
   if (static_cast<std::int64_t>(item.data.bytes().size()) != data_bytes ||
       static_cast<std::int64_t>(item.indices.bytes().size()) != indices_bytes ||

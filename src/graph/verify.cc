@@ -78,10 +78,12 @@ void attach(const format::SafetensorsFile& file, const StoredTensor& stored, con
                                               " and must be ", safetensors_name(stored.dtype))));
     return;
   }
-  if (tensor.shape != stored.shape) {
+  Shape expected = stored.shape;
+  if (stored.any_first_extent && !tensor.shape.empty()) expected.front() = tensor.shape.front();
+  if (tensor.shape != expected) {
     result.problems.push_back(corrupt(kPromiseShape, layer,
                                       str_cat("the tensor '", stored.name, "' has shape ", to_string(tensor.shape),
-                                              " and must have ", to_string(stored.shape))));
+                                              " and must have ", to_string(expected))));
     return;
   }
   const auto promised = description.checksums.find(stored.name);
@@ -260,7 +262,8 @@ class ArtifactChecks {
     const Initializer& weight = artifact_.graph.initializers.at(promise.weight);
     facts_ += 2;
     const std::optional<format::VnmPattern> vnm = format::parse_vnm(promise.pattern);
-    if (promise.pattern != "dense" && promise.pattern != "2:4" && !vnm.has_value()) {
+    if (promise.pattern != "dense" && promise.pattern != "2:4" && !vnm.has_value() &&
+        !format::parse_block(promise.pattern).has_value()) {
       problems_.emplace_back(ErrorCategory::kUnsupported, kPromisePattern, layer,
                              str_cat("the pattern '", promise.pattern, "' of '", promise.weight, "' is not known"),
                              str_cat("layer '", layer, "'"));

@@ -48,6 +48,11 @@ format::Int4Layout int4_layout(const Shape& weight_shape, Encoding encoding, std
   return {.form = form, .rows = weight_shape[0], .k = weight_shape[1], .group = group};
 }
 
+format::BlockLayout block_layout(const Shape& weight_shape, const format::BlockPattern& pattern) {
+  const GroupOrder order = group_order_of(weight_shape);
+  return {.pattern = pattern, .rows = order.rows, .segments = order.taps, .segment_elems = order.channels};
+}
+
 std::vector<std::int8_t> to_group_order(std::span<const std::int8_t> codes, const Shape& weight_shape) {
   PARE_CHECK(static_cast<std::int64_t>(codes.size()) == element_count(weight_shape));
   std::vector<std::int8_t> grouped(codes.size());
@@ -76,6 +81,8 @@ std::vector<std::int8_t> codes_in_group_order(const Initializer& weight) {
     case Encoding::kInt4TwoFour:
       return format::decode_int4(weight.data.as<std::uint8_t>(), indices,
                                  int4_layout(weight.shape, weight.encoding, weight.group));
+    case Encoding::kBlock:
+      return format::decode_block(stored, indices, block_layout(weight.shape, weight.block));
     case Encoding::kDense:
       break;
   }
@@ -128,12 +135,25 @@ Initializer encode_int4(const format::Int4Codes& weights, Shape shape, Encoding 
   return result;
 }
 
+Initializer encode_block(const Initializer& dense, const format::BlockPattern& pattern) {
+  PARE_CHECK(dense.encoding == Encoding::kDense);
+  const format::BlockWeights packed =
+      format::encode_block(codes_in_group_order(dense), block_layout(dense.shape, pattern));
+  Initializer result = dense;
+  result.encoding = Encoding::kBlock;
+  result.block = pattern;
+  result.data = Buffer::copy_of(packed.values);
+  result.indices = Buffer::copy_of(packed.indices);
+  return result;
+}
+
 Initializer decode_dense(const Initializer& weight) {
   PARE_CHECK(!weight.is_int4());
   if (weight.encoding == Encoding::kDense) return weight;
   Initializer result = weight;
   result.encoding = Encoding::kDense;
   result.vnm = {};
+  result.block = {};
   result.data = Buffer::copy_of(from_group_order(codes_in_group_order(weight), weight.shape));
   result.indices = {};
   return result;

@@ -1,4 +1,5 @@
-// Weights between their encodings: row-major as trained, 2:4 or V:N:M as stored, group order as kernels want them.
+// Weights between their encodings: row-major as trained, 2:4, V:N:M or in blocks as stored, group order as kernels want
+// them.
 //
 // Group order is [O, kh, kw, I] for a convolution (groups run along the input channels) and row-major [n, k]
 // for a matrix; format/two_four.h says why.
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "pare/format/int4.h"
+#include "pare/format/block.h"
 #include "pare/format/two_four.h"
 #include "pare/format/vnm.h"
 #include "pare/graph/graph.h"
@@ -18,6 +20,7 @@ namespace pare::graph {
 // Of a weight [O, I, kh, kw] or [n, k]. Precondition: rank 4 or 2.
 [[nodiscard]] format::TwoFourLayout two_four_layout(const Shape& weight_shape);
 [[nodiscard]] format::VnmLayout vnm_layout(const Shape& weight_shape, const format::VnmPattern& pattern);
+[[nodiscard]] format::BlockLayout block_layout(const Shape& weight_shape, const format::BlockPattern& pattern);
 
 // Of an int4 weight, or of one that is to become it.
 [[nodiscard]] format::Int4Layout int4_layout(const Shape& weight_shape, Encoding encoding, std::int64_t group);
@@ -38,11 +41,13 @@ namespace pare::graph {
 [[nodiscard]] Initializer encode_two_four(const Initializer& dense);
 // The same for V:N:M (format::find_vnm_violation).
 [[nodiscard]] Initializer encode_vnm(const Initializer& dense, const format::VnmPattern& pattern);
+// The same in blocks, which any weight can be.
+[[nodiscard]] Initializer encode_block(const Initializer& dense, const format::BlockPattern& pattern);
 // An int4 weight [n, k]: `encoding` is kInt4, or kInt4TwoFour, whose pattern holds. Preconditions:
 // format::encode_int4's.
 [[nodiscard]] Initializer encode_int4(const format::Int4Codes& weights, Shape shape, Encoding encoding,
                                       std::int64_t group);
-// The reverse of 2:4 and V:N:M; a dense weight as it is.
+// The reverse of 2:4, V:N:M and blocks; a dense weight as it is.
 [[nodiscard]] Initializer decode_dense(const Initializer& weight);
 
 }  // namespace pare::graph

@@ -71,6 +71,27 @@ TEST(Weights, VnmEncodingKeepsEveryCodeAndZero) {
   }
 }
 
+TEST(Weights, BlockEncodingKeepsEveryCodeAndZero) {
+  for (const format::BlockPattern& pattern : {format::BlockPattern{1, 4}, {16, 16}}) {
+    testing::GraphOptions options = testing::odd_options(false);
+    options.block = pattern;
+    const Artifact artifact = testing::random_artifact(13, options);
+    int encoded = 0;
+    for (const auto& [name, weight] : artifact.graph.initializers) {
+      if (weight.encoding != Encoding::kBlock) continue;
+      ++encoded;
+      EXPECT_EQ(weight.pattern(), format::to_string(pattern));
+      const Initializer dense = decode_dense(weight);
+      EXPECT_EQ(codes_in_group_order(dense), codes_in_group_order(weight)) << name;
+      EXPECT_EQ(count_zeros(dense), count_zeros(weight)) << name;
+      const Initializer again = encode_block(dense, pattern);
+      EXPECT_TRUE(std::ranges::equal(again.data.bytes(), weight.data.bytes())) << name;
+      EXPECT_TRUE(std::ranges::equal(again.indices.bytes(), weight.indices.bytes())) << name;
+    }
+    EXPECT_GT(encoded, 2);
+  }
+}
+
 TEST(Weights, TwoFourTakesFiveEighthsOfAByte) {
   const Graph packed = testing::random_integer_graph(4, testing::small_options(true));
   const Initializer& conv2 = packed.initializer("conv2.weight");  // [16, 8, 3, 3]

@@ -3,14 +3,15 @@
 
 #include <cstdint>
 
+#include "pare/format/block_pattern.h"
 #include "pare/format/vnm_pattern.h"
 
 namespace pare::kernels {
 
-enum class WeightFormat : std::uint8_t { kDense, kTwoFour, kVnm };
+enum class WeightFormat : std::uint8_t { kDense, kTwoFour, kVnm, kBlock };
 
 // Dense: `values` is [n][k] row-major, k = segments * segment_elems. 2:4: format/two_four.h with rows = n; V:N:M:
-// format/vnm.h. Linear has one segment; a convolution has one per tap.
+// format/vnm.h; blocks: format/block.h. Linear has one segment; a convolution has one per tap.
 struct CanonicalWeights {
   const std::int8_t* values = nullptr;
   const std::uint8_t* indices = nullptr;  // null for dense
@@ -19,13 +20,15 @@ struct CanonicalWeights {
   std::int64_t segment_elems = 0;
   // Segments whose activations lie side by side: the taps of a line of a convolution's kernel, unless it is dilated.
   std::int64_t line_segments = 1;
-  format::VnmPattern vnm = {};  // V:N:M only
+  format::VnmPattern vnm = {};      // V:N:M only
+  format::BlockPattern block = {};  // blocks only
 
   [[nodiscard]] std::int64_t k() const { return segments * segment_elems; }
 };
 
 // The code at row `row`, dense position `k`: how a reference reads weights. Where a mask is stored, the group's indices
-// are looked up at every call.
+// are looked up at every call. Not for blocks, of which all before would have to be counted: references take them
+// decoded, as dense.
 [[nodiscard]] inline std::int32_t weight_at(const CanonicalWeights& weights, WeightFormat format, std::int64_t row,
                                             std::int64_t k) {
   if (format == WeightFormat::kDense) {

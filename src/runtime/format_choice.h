@@ -19,6 +19,12 @@ struct LayerWork {
   std::int64_t k = 0;
 };
 
+// What the cost of a block-sparse layer depends on.
+struct BlockSparsity {
+  format::BlockPattern pattern;
+  double kept = 1.0;  // share of the weights that are stored
+};
+
 struct FormatChoice {
   kernels::WeightFormat format = kernels::WeightFormat::kDense;
   double speed_up = 1.0;  // predicted, of the form as stored over dense
@@ -28,6 +34,7 @@ struct FormatChoice {
 // Time of a layer is the larger of two: multiplying (m n k, times the format's cost of a dense multiply-add) and
 // reading the weights (n k, times its bytes a weight). `stored`: as in the file.
 [[nodiscard]] FormatChoice choose_format(const LayerWork& work, kernels::WeightFormat stored,
-                                         const format::VnmPattern& vnm, Isa isa, CpuVendor vendor);
+                                         const format::VnmPattern& vnm, Isa isa, CpuVendor vendor,
+                                         const BlockSparsity& block = {});
 
 }  // namespace pare::runtime

@@ -43,6 +43,37 @@ TEST(FormatChoice, VnmRunsAsStoredEverywhere) {
   }
 }
 
+// Gathering for 16 outputs at a time costs a dense layer's time; where activations are permuted inside the product it
+// costs nothing, and where weights are what a layer waits for it does not count.
+TEST(FormatChoice, SmallVRunsDenseWhereGatheringCostsMoreThanZerosSave) {
+  const auto choose = [](const LayerWork& work, const format::VnmPattern& vnm, Isa isa) {
+    return choose_format(work, WeightFormat::kVnm, vnm, isa, CpuVendor::kAmd);
+  };
+  const FormatChoice small = choose(kManyRows, {16, 2, 4}, Isa::kAvx512Vnni);
+  EXPECT_EQ(small.format, WeightFormat::kDense);
+  EXPECT_EQ(small.note,
+            "stored 16:2:4, run dense: on this processor avx512vnni gains nothing from 16:2:4 at 196 rows an image");
+  EXPECT_EQ(choose(kManyRows, {32, 2, 4}, Isa::kAvx512Vnni).format, WeightFormat::kVnm);
+  EXPECT_EQ(choose(kManyRows, {16, 1, 4}, Isa::kAvx512Vnni).format, WeightFormat::kVnm);
+  EXPECT_EQ(choose(kManyRows, {16, 2, 4}, Isa::kAvx512Vbmi).speed_up,
+            choose(kManyRows, {64, 2, 4}, Isa::kAvx512Vbmi).speed_up);
+  EXPECT_EQ(choose(kOneRow, {16, 2, 4}, Isa::kAvx512Vnni).format, WeightFormat::kVnm);
+}
+
+TEST(FormatChoice, BlocksRunAsStoredWhereFewAreKept) {
+  const auto choose = [](const format::BlockPattern& pattern, double kept, Isa isa) {
+    return choose_format(kManyRows, WeightFormat::kBlock, {}, isa, CpuVendor::kAmd, {pattern, kept});
+  };
+  EXPECT_GT(choose({1, 4}, 0.1, Isa::kAvx512Vbmi).speed_up, 3.0);
+  EXPECT_GT(choose({4, 4}, 0.1, Isa::kAvx512Vnni).speed_up, choose({1, 4}, 0.1, Isa::kAvx512Vnni).speed_up);
+  EXPECT_EQ(choose({1, 4}, 0.8, Isa::kAvx512Vbmi).format, WeightFormat::kDense);
+  EXPECT_EQ(choose({4, 1}, 0.25, Isa::kAvx512Vbmi).format, WeightFormat::kDense);  // every step keeps something
+  const FormatChoice avx2 = choose({1, 4}, 0.1, Isa::kAvx2);
+  EXPECT_EQ(avx2.format, WeightFormat::kDense);
+  EXPECT_EQ(avx2.note, "stored 1x4, run dense: on this processor avx2 gains nothing from 1x4 at 196 rows an image");
+  EXPECT_EQ(choose({1, 4}, 0.1, Isa::kScalar).format, WeightFormat::kBlock);
+}
+
 TEST(FormatChoice, DenserMasksGainLess) {
   const auto speed_up = [](const format::VnmPattern& vnm) {
     return choose_format(kManyRows, WeightFormat::kVnm, vnm, Isa::kAvx512Vbmi, CpuVendor::kAmd).speed_up;

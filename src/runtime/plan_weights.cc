@@ -27,6 +27,7 @@ kernels::CanonicalWeights canonical(const graph::Initializer& weight, kernels::W
     canonical.values = grouped.data();
   } else {
     canonical.vnm = weight.vnm;
+    canonical.block = weight.block;
     canonical.values = weight.data.as<std::int8_t>().data();
     canonical.indices = weight.indices.as<std::uint8_t>().data();
   }
@@ -39,6 +40,8 @@ kernels::WeightFormat format_of(const graph::Initializer& weight) {
       return kernels::WeightFormat::kTwoFour;
     case graph::Encoding::kVnm:
       return kernels::WeightFormat::kVnm;
+    case graph::Encoding::kBlock:
+      return kernels::WeightFormat::kBlock;
     case graph::Encoding::kDense:
     case graph::Encoding::kInt4:
     case graph::Encoding::kInt4TwoFour:
@@ -112,7 +115,9 @@ void Planner::describe_weight(const graph::Node& node, const char* kernel, std::
 // The form in which a layer runs; why it is not the stored one goes into the layer's note.
 kernels::WeightFormat Planner::choose(const graph::Initializer& weight, const LayerWork& work,
                                       PlannedLayer& layer) const {
-  const FormatChoice choice = choose_format(work, format_of(weight), weight.vnm, isa_, cpu_vendor());
+  const double kept = static_cast<double>(weight.data.bytes().size()) / static_cast<double>(work.n * work.k);
+  const FormatChoice choice =
+      choose_format(work, format_of(weight), weight.vnm, isa_, cpu_vendor(), {weight.block, kept});
   add_note(choice.note, layer);
   return choice.format;
 }

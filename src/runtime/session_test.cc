@@ -56,6 +56,12 @@ std::vector<NamedArtifact> artifacts(std::uint64_t seed) {
       all.push_back({format::to_string(pattern), graph::testing::random_artifact(seed, options)});
     }
   }
+  for (const format::BlockPattern& pattern : {format::BlockPattern{1, 4}, {4, 4}, {64, 4}}) {
+    for (graph::testing::GraphOptions options : {graph::testing::odd_options(false), wide_options(false)}) {
+      options.block = pattern;
+      all.push_back({format::to_string(pattern), graph::testing::random_artifact(seed, options)});
+    }
+  }
   for (const bool two_four : {false, true}) {
     const std::string format = two_four ? " 2:4" : " dense";
     all.push_back({"small" + format, graph::testing::small_artifact(seed, two_four)});

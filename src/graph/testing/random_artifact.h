@@ -47,7 +47,8 @@ struct GraphOptions {
   std::int64_t classes = 10;
   bool global_average = false;  // QLinearGlobalAveragePool before Flatten
   bool two_four = false;        // encoding of every weight but the first convolution's when the image has one channel
-  std::optional<format::VnmPattern> vnm;  // the same, instead of 2:4
+  std::optional<format::VnmPattern> vnm;      // the same, instead of 2:4
+  std::optional<format::BlockPattern> block;  // the same, a fifth of them kept
 };
 
 namespace internal {
@@ -196,6 +197,17 @@ class RandomGraphBuilder {
     }
   }
 
+  // Drops four of five blocks.
+  void prune_blocks(std::vector<std::int8_t>& grouped, const format::BlockLayout& layout) {
+    format::BlockWeights all = format::encode_block(grouped, layout);
+    const auto elems = static_cast<std::size_t>(layout.pattern.elems());
+    for (std::size_t block = 0; block * elems < all.values.size(); ++block) {
+      if (rng_.below(5) == 0) continue;
+      std::fill_n(all.values.begin() + static_cast<std::ptrdiff_t>(block * elems), elems, std::int8_t{0});
+    }
+    grouped = format::decode_block(all.values, all.indices, layout);
+  }
+
   void weighted(const std::string& name, const std::string& op_type, const Shape& shape, bool relu, bool is_last,
                 std::map<std::string, Attribute> attributes) {
     const bool sparse = !(op_type == "QLinearConv" && shape[1] == 1);
@@ -215,10 +227,17 @@ class RandomGraphBuilder {
       prune_vnm(grouped, vnm_layout(shape, *options_.vnm));
       codes = from_group_order(grouped, shape);
     }
+    const bool block = options_.block.has_value() && sparse;
+    if (block) {
+      std::vector<std::int8_t> grouped = to_group_order(codes, shape);
+      prune_blocks(grouped, block_layout(shape, *options_.block));
+      codes = from_group_order(grouped, shape);
+    }
     const auto channels = static_cast<std::size_t>(shape[0]);
     const double reduction = static_cast<double>(codes.size()) / static_cast<double>(channels);
     const double kept = two_four ? 0.5
                         : vnm    ? static_cast<double>(options_.vnm->n) / static_cast<double>(options_.vnm->m)
+                        : block  ? 0.2
                                  : 1.0;
     const double spread = 74.0 * 73.0 * std::sqrt(reduction * kept);
     std::vector<float> scales(channels);
@@ -234,6 +253,7 @@ class RandomGraphBuilder {
     weight.quantization = Quantization{.scales = scales, .zero_point = 0, .axis = 0};
     graph_.initializers[name + ".weight"] = two_four ? encode_two_four(weight)
                                             : vnm    ? encode_vnm(weight, *options_.vnm)
+                                            : block  ? encode_block(weight, *options_.block)
                                                      : weight;
     Initializer bias_item;
     bias_item.dtype = DType::kS32;

@@ -105,4 +105,26 @@ void pack_s16_vnm(const CanonicalWeights& weights, void* packed) {
   }
 }
 
+void pack_s16_block(const CanonicalWeights& weights, void* packed) {
+  auto* out = static_cast<std::int16_t*>(packed);
+  clear(weights, out);
+  const format::BlockPattern& p = weights.block;
+  const std::int64_t segment_blocks = (weights.segment_elems + p.columns - 1) / p.columns;
+  const std::int64_t row_blocks = weights.segments * segment_blocks;
+  const std::int8_t* values = weights.values;
+  for (std::int64_t row = 0; row < weights.n; row += p.rows) {
+    const std::uint8_t* bits = weights.indices + row / p.rows * ((row_blocks + 7) / 8);
+    for (std::int64_t block = 0; block < row_blocks; ++block) {
+      if ((bits[block / 8] >> (block % 8) & 1) == 0) continue;
+      const std::int64_t in_segment = block % segment_blocks * p.columns;
+      for (std::int64_t i = 0; i < p.elems(); ++i, ++values) {
+        // What hangs over an edge is stored as 0.
+        if (*values == 0) continue;
+        out[(row + i / p.columns) * dot_padded(weights.k()) + block / segment_blocks * weights.segment_elems +
+            in_segment + i % p.columns] = *values;
+      }
+    }
+  }
+}
+
 }  // namespace pare::kernels

@@ -34,12 +34,13 @@ void dot_s16_4x2(const std::int16_t* a, std::int64_t a_stride, const std::int16_
 void dot_s16_block(const std::int16_t* a, std::int64_t a_stride, const std::int16_t* w, std::int64_t w_stride,
                    std::int64_t k, std::int64_t columns, std::int32_t* acc);
 
-// Packed weights: [n rounded up to even][dot_padded(k)] int16 codes, zeros in the padding, 2:4 and V:N:M expanded to
-// dense.
+// Packed weights: [n rounded up to even][dot_padded(k)] int16 codes, zeros in the padding, 2:4, V:N:M and blocks
+// expanded to dense.
 [[nodiscard]] inline bool uses_no_zeros(const CanonicalWeights& /*weights*/) { return false; }
 [[nodiscard]] std::size_t packed_bytes_s16(const CanonicalWeights& weights);
 void pack_s16_dense(const CanonicalWeights& weights, void* packed);
 void pack_s16_two_four(const CanonicalWeights& weights, void* packed);
 void pack_s16_vnm(const CanonicalWeights& weights, void* packed);
+void pack_s16_block(const CanonicalWeights& weights, void* packed);
 
 }  // namespace pare::kernels

@@ -40,4 +40,8 @@ void qconv_run_avx512vbmi(const QConvArgs& args, std::int64_t row_begin, std::in
 void qconv_run_neon_dotprod(const QConvArgs& args, std::int64_t row_begin, std::int64_t row_end, void* scratch);
 void qconv_run_neon_i8mm(const QConvArgs& args, std::int64_t row_begin, std::int64_t row_end, void* scratch);
 
+// Of block/block_tile.h's packing.
+std::size_t qconv_block_scratch(const QConvArgs& args);
+void qconv_run_block_avx512vnni(const QConvArgs& args, std::int64_t row_begin, std::int64_t row_end, void* scratch);
+
 }  // namespace pare::kernels

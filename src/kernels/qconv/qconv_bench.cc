@@ -1,5 +1,5 @@
 // Every kernel of the table over the shapes of real layers; at the end, for each instruction set and shape, the time of
-// 2:4 over that of dense. Activations and weights stay warm in the cache, one thread.
+// sparse weights over that of dense. Activations and weights stay warm in the cache, one thread.
 #include "pare/kernels/qconv/qconv.h"
 
 #include <benchmark/benchmark.h>
@@ -72,7 +72,7 @@ int main(int argc, char** argv) {
   for (const Case& test : kCases) {
     for (const QConvKernel& kernel : qconv_kernels()) {
       if (std::find(here.begin(), here.end(), kernel.isa) == here.end()) continue;
-      const std::string format = kernel.format == WeightFormat::kDense ? "dense" : "2:4";
+      const std::string format = testing::format_name(kernel.format);
       testing::register_case(test.name, format, std::string(pare::to_string(kernel.isa)), kernel.name,
                              [&kernel, &test](benchmark::State& state) { run(state, kernel, test); });
     }

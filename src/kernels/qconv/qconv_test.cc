@@ -121,7 +121,7 @@ TEST(QConv, EveryKernelEqualsTheReferenceOverTheShapeGrid) {
       QConvArgs reference = args;
       reference.x = x.data();
       reference.y = expected.data();
-      reference_qconv(reference, weights.view(), kernel.format, rows);
+      reference_qconv(reference, weights.reference_view(), weights.reference_format(), rows);
 
       for (const std::uint8_t poison : kPoisons) {
         Guarded<std::uint8_t> x_guarded(static_cast<std::int64_t>(x.size()), poison);
@@ -173,7 +173,8 @@ TEST(QConv, ReferenceTreatsPaddingAsRealZero) {
 }
 
 TEST(QConv, TableHasAKernelForEveryFormatAndIsa) {
-  for (const WeightFormat format : {WeightFormat::kDense, WeightFormat::kTwoFour, WeightFormat::kVnm}) {
+  for (const WeightFormat format :
+       {WeightFormat::kDense, WeightFormat::kTwoFour, WeightFormat::kVnm, WeightFormat::kBlock}) {
     for (const Isa isa :
          {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni, Isa::kAvx512Vbmi, Isa::kNeonDotprod, Isa::kNeonI8mm}) {
       EXPECT_EQ(find_qconv_kernel(format, isa).format, format);

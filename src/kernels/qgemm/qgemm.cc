@@ -1,6 +1,7 @@
 #include "pare/kernels/qgemm/qgemm.h"
 
 #include "pare/base/error.h"
+#include "pare/kernels/block/block_tile.h"
 #include "pare/kernels/dot/dot_s16.h"
 #include "pare/kernels/isa_order.h"
 #include "pare/kernels/reference_epilogue.h"

@@ -41,4 +41,9 @@ void qgemm_run_neon_dotprod(const QGemmArgs& args, std::int64_t m_begin, std::in
 void qgemm_run_neon_i8mm(const QGemmArgs& args, std::int64_t m_begin, std::int64_t m_end, std::int64_t n_begin,
                          std::int64_t n_end, void* scratch);
 
+// Of block/block_tile.h's packing.
+std::size_t qgemm_block_scratch(const QGemmArgs& args);
+void qgemm_run_block_avx512vnni(const QGemmArgs& args, std::int64_t m_begin, std::int64_t m_end, std::int64_t n_begin,
+                                std::int64_t n_end, void* scratch);
+
 }  // namespace pare::kernels

@@ -137,7 +137,7 @@ TEST(QGemm, EveryKernelEqualsTheReferenceOverTheShapeGrid) {
       reference.a_stride_bytes = shape.k;
       reference.c = expected.data();
       reference.c_stride_elems = shape.n;
-      reference_qgemm(reference, weights.view(), kernel.format);
+      reference_qgemm(reference, weights.reference_view(), weights.reference_format());
 
       for (const std::uint8_t poison : kPoisons) {
         EXPECT_EQ(run_kernel(kernel, shape, weights, a, shape.k, shape.n, args, false, poison), expected);
@@ -169,6 +169,9 @@ TEST(QGemm, EveryKernelIsExactForExtremeCodes) {
       }
       if (kernel.format == WeightFormat::kTwoFour) weights.two_four = format::encode_two_four(weights.dense, {n, 1, k});
       if (kernel.format == WeightFormat::kVnm) weights.vnm = format::encode_vnm(weights.dense, {{64, 2, 4}, n, 1, k});
+      if (kernel.format == WeightFormat::kBlock) {
+        weights.block = format::encode_block(weights.dense, {{1, 4}, n, 1, k});
+      }
       std::vector<std::uint8_t> a(static_cast<std::size_t>(m * k));
       for (std::uint8_t& code : a) code = kActivations[rng.below(codes)];
       const std::vector<std::int32_t> bias(n, 0);
@@ -187,7 +190,7 @@ TEST(QGemm, EveryKernelIsExactForExtremeCodes) {
       reference.a_stride_bytes = k;
       reference.c = expected.data();
       reference.c_stride_elems = n;
-      reference_qgemm(reference, weights.view(), kernel.format);
+      reference_qgemm(reference, weights.reference_view(), weights.reference_format());
       EXPECT_EQ(run_kernel(kernel, {m, n, k}, weights, a, k, n, args, false, 0xA5), expected);
     }
   }
@@ -254,6 +257,7 @@ TEST(QGemm, EveryKernelIsExactForAllPairsOfCodes) {
       weights.dense[static_cast<std::size_t>(code)] = static_cast<std::int8_t>(code - 128);
     if (kernel.format == WeightFormat::kTwoFour) weights.two_four = format::encode_two_four(weights.dense, {256, 1, 1});
     if (kernel.format == WeightFormat::kVnm) weights.vnm = format::encode_vnm(weights.dense, {{64, 1, 4}, 256, 1, 1});
+    if (kernel.format == WeightFormat::kBlock) weights.block = format::encode_block(weights.dense, {{1, 4}, 256, 1, 1});
     std::vector<std::uint8_t> a(256);
     for (int code = 0; code < 256; ++code) a[static_cast<std::size_t>(code)] = static_cast<std::uint8_t>(code);
     const std::vector<std::int32_t> bias(256, 0);
@@ -304,7 +308,8 @@ TEST(QGemm, EveryKernelIsExactAtTheEdgeOfInt32) {
 }
 
 TEST(QGemm, TableHasAKernelForEveryFormatAndIsa) {
-  for (const WeightFormat format : {WeightFormat::kDense, WeightFormat::kTwoFour, WeightFormat::kVnm}) {
+  for (const WeightFormat format :
+       {WeightFormat::kDense, WeightFormat::kTwoFour, WeightFormat::kVnm, WeightFormat::kBlock}) {
     for (const Isa isa :
          {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni, Isa::kAvx512Vbmi, Isa::kNeonDotprod, Isa::kNeonI8mm}) {
       const QGemmKernel& kernel = find_qgemm_kernel(format, isa);

@@ -1,4 +1,4 @@
-// A benchmark program's main: runs the registered kernels, then prints 2:4 and dense side by side.
+// A benchmark program's main: runs the registered kernels, then prints each sparse format beside dense.
 #pragma once
 
 #include <benchmark/benchmark.h>
@@ -37,13 +37,15 @@ class RatioReporter : public benchmark::ConsoleReporter {
   }
 
   void print_ratios() const {
-    std::printf("\n%-48s %12s %12s %10s\n", "shape  isa", "dense us", "2:4 us", "2:4/dense");
+    std::printf("\n%-48s %-8s %12s %12s %10s\n", "shape  isa", "format", "dense us", "us", "ratio");
     for (const auto& [key, by_format] : times_) {
       const auto dense = by_format.find("dense");
-      const auto sparse = by_format.find("2:4");
-      if (dense == by_format.end() || sparse == by_format.end()) continue;
-      std::printf("%-48s %12.1f %12.1f %10.2f\n", key.c_str(), dense->second, sparse->second,
-                  sparse->second / dense->second);
+      if (dense == by_format.end()) continue;
+      for (const auto& [format, time] : by_format) {
+        if (format == "dense") continue;
+        std::printf("%-48s %-8s %12.1f %12.1f %10.2f\n", key.c_str(), format.c_str(), dense->second, time,
+                    time / dense->second);
+      }
     }
   }
 

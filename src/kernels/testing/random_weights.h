@@ -1,11 +1,13 @@
-// Random weights, stored dense, 2:4 and V:N:M, and epilogues for them.
+// Random weights, stored dense, 2:4, V:N:M and in blocks, and epilogues for them.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <vector>
 
 #include "pare/base/rng.h"
+#include "pare/format/block.h"
 #include "pare/format/two_four.h"
 #include "pare/format/vnm.h"
 #include "pare/kernels/epilogue.h"
@@ -22,6 +24,7 @@ struct StoredWeights {
   std::vector<std::int8_t> dense;  // [n][segments * segment_elems], whatever the format
   format::TwoFourWeights two_four;
   format::VnmWeights vnm = {};
+  format::BlockWeights block = {};
 
   // `line_segments`: as CanonicalWeights has it.
   [[nodiscard]] CanonicalWeights view(std::int64_t line_segments = 1) const {
@@ -29,9 +32,37 @@ struct StoredWeights {
     if (format == WeightFormat::kVnm) {
       return {vnm.values.data(), vnm.indices.data(), n, segments, segment_elems, line_segments, vnm.layout.pattern};
     }
+    if (format == WeightFormat::kBlock) {
+      return {block.values.data(), block.indices.data(), n,  segments,
+              segment_elems,       line_segments,        {}, block.layout.pattern};
+    }
     return {two_four.values.data(), two_four.indices.data(), n, segments, segment_elems, line_segments};
   }
+
+  // What references read: blocks as dense codes, everything else as stored.
+  [[nodiscard]] WeightFormat reference_format() const {
+    return format == WeightFormat::kBlock ? WeightFormat::kDense : format;
+  }
+  [[nodiscard]] CanonicalWeights reference_view() const {
+    if (format == WeightFormat::kBlock) return {dense.data(), nullptr, n, segments, segment_elems};
+    return view();
+  }
 };
+
+// What random_weights makes of a format, by name.
+inline const char* format_name(WeightFormat format) {
+  switch (format) {
+    case WeightFormat::kTwoFour:
+      return "2:4";
+    case WeightFormat::kVnm:
+      return "64:2:4";
+    case WeightFormat::kBlock:
+      return "blocks";
+    case WeightFormat::kDense:
+      break;
+  }
+  return "dense";
+}
 
 // Sets to 0 what a random V:N:M mask drops; a group keeps up to N positions.
 inline void mask_vnm(Rng& rng, const format::VnmPattern& p, StoredWeights& weights) {
@@ -51,6 +82,25 @@ inline void mask_vnm(Rng& rng, const format::VnmPattern& p, StoredWeights& weigh
     }
   }
 }
+
+// Drops three of four random blocks.
+inline void mask_blocks(Rng& rng, const format::BlockPattern& p, StoredWeights& weights) {
+  const std::int64_t k = weights.segments * weights.segment_elems;
+  for (std::int64_t row = 0; row < weights.n; row += p.rows) {
+    for (std::int64_t start = 0; start < k; start += weights.segment_elems) {
+      for (std::int64_t column = 0; column < weights.segment_elems; column += p.columns) {
+        if (rng.below(4) == 0) continue;
+        for (std::int64_t r = row; r < std::min(row + p.rows, weights.n); ++r) {
+          const std::int64_t end = std::min(column + p.columns, weights.segment_elems);
+          for (std::int64_t i = column; i < end; ++i) weights.dense[static_cast<std::size_t>(r * k + start + i)] = 0;
+        }
+      }
+    }
+  }
+}
+
+// Outputs one by one and four at a time; blocks that fit steps of four and ones that do not.
+inline constexpr format::BlockPattern kBlockPatterns[] = {{1, 4}, {4, 4}, {4, 1}, {16, 16}, {64, 4}, {2, 8}, {3, 5}};
 
 // Any int8 code, -128 included; of a 2:4 weight every group keeps 0, 1 or 2 random positions.
 inline StoredWeights random_weights(Rng& rng, WeightFormat format, std::int64_t n, std::int64_t segments,
@@ -76,12 +126,18 @@ inline StoredWeights random_weights(Rng& rng, WeightFormat format, std::int64_t 
     mask_vnm(rng, vnm, weights);
     weights.vnm = format::encode_vnm(weights.dense, {vnm, n, segments, segment_elems});
   }
+  if (format == WeightFormat::kBlock) {
+    const format::BlockPattern pattern = kBlockPatterns[rng.below(std::size(kBlockPatterns))];
+    mask_blocks(rng, pattern, weights);
+    weights.block = format::encode_block(weights.dense, {pattern, n, segments, segment_elems});
+  }
   return weights;
 }
 
 // One that every V:N:M kernel gathers, and ones that are expanded to dense.
-inline constexpr format::VnmPattern kVnmPatterns[] = {{64, 2, 4}, {64, 1, 4},  {64, 2, 8}, {64, 1, 8},
-                                                      {16, 2, 4}, {128, 1, 4}, {64, 3, 4}};
+inline constexpr format::VnmPattern kVnmPatterns[] = {
+    {64, 2, 4}, {64, 1, 4}, {64, 2, 8}, {64, 1, 8}, {16, 2, 4}, {16, 1, 4}, {16, 2, 8},  {16, 1, 8},
+    {32, 2, 4}, {32, 1, 4}, {32, 2, 8}, {32, 1, 8}, {8, 2, 4},  {48, 1, 4}, {128, 1, 4}, {64, 3, 4}};
 
 // Bias and multipliers such that outputs spread over all codes, both clamps included.
 struct RandomEpilogue {

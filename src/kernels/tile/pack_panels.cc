@@ -101,11 +101,21 @@ void pack_vnm(const Panel& panel, const CanonicalWeights& weights) {
   const format::VnmPattern& pattern = weights.vnm;
   const std::int64_t row_kept = ceil_div(layout.c, pattern.m) * pattern.n;  // of one tap, as stored
   const std::int64_t tap_kept = layout.vnm.kept(layout.c);                  // of one tap, as packed
-  const std::uint8_t* stored = weights.indices + panel.first_row / pattern.v * row_kept * layout.taps;
-  for (std::int64_t tap = 0; tap < layout.taps; ++tap) {
+  const auto pack_indices = [&](std::int64_t first_row, std::int64_t tap, const auto& place) {
+    const std::uint8_t* stored = weights.indices + (first_row / pattern.v * layout.taps + tap) * row_kept;
     for (std::int64_t i = 0; i < row_kept; ++i) {
-      const std::int64_t k = i / pattern.n * pattern.m + stored[tap * row_kept + i];
-      panel.indices()[tap * tap_kept + i] = static_cast<std::uint8_t>(k % layout.vnm.source);
+      const std::int64_t k = i / pattern.n * pattern.m + stored[i];
+      panel.indices()[place(tap * tap_kept + i)] = static_cast<std::uint8_t>(k % layout.vnm.source);
+    }
+  };
+  for (std::int64_t tap = 0; tap < layout.taps; ++tap) {
+    if (layout.own_indices) {
+      for (std::int64_t column = 0; column < panel.columns; column += kLanes) {
+        pack_indices(panel.first_row + column, tap,
+                     [column](std::int64_t i) { return i / 4 * 16 + column / kLanes * 4 + i % 4; });
+      }
+    } else {
+      pack_indices(panel.first_row, tap, [](std::int64_t i) { return i; });
     }
     for_columns(panel, [&](std::int64_t row, std::int64_t vector, std::int64_t lane) {
       const std::int8_t* kept = weights.values + (row * layout.taps + tap) * row_kept;
@@ -132,13 +142,15 @@ void pack_expanded(const Panel& panel, const CanonicalWeights& weights, WeightFo
 }
 
 bool has_vnm_kernel(const format::VnmPattern& p) {
-  return p.v % kPanelColumns == 0 && (2 * p.n == p.m || 4 * p.n == p.m || 8 * p.n == p.m) && p.m <= 8;
+  return (p.v % kPanelColumns == 0 || p.v == 16 || p.v == 32) && (2 * p.n == p.m || 4 * p.n == p.m || 8 * p.n == p.m) &&
+         p.m <= 8;
 }
 
 }  // namespace
 
-PanelLayout panel_layout(const CanonicalWeights& weights, WeightFormat format) {
+PanelLayout panel_layout(const CanonicalWeights& weights, WeightFormat format, PanelKind kind) {
   PanelLayout layout;
+  layout.negative_sums = kind == PanelKind::kSigned;
   layout.taps = weights.segments;
   layout.c = weights.segment_elems;
   layout.elems = layout.c;
@@ -151,7 +163,9 @@ PanelLayout panel_layout(const CanonicalWeights& weights, WeightFormat format) {
   }
   if (format == WeightFormat::kVnm && has_vnm_kernel(weights.vnm)) {
     layout.format = format;
-    layout.vnm = vnm_shape(weights.vnm.n, weights.vnm.m);
+    layout.vnm = vnm_shape(weights.vnm.n, weights.vnm.m, layout.c);
+    layout.own_indices = weights.vnm.v < kPanelColumns && kind == PanelKind::kPermuted;
+    if (weights.vnm.v < kPanelColumns && !layout.own_indices) layout.columns = weights.vnm.v;
   } else if (format == WeightFormat::kTwoFour) {
     layout.format = format;
   }
@@ -164,21 +178,15 @@ std::size_t packed_bytes(const PanelLayout& layout, std::int64_t n) {
   return static_cast<std::size_t>(kPackedHeaderBytes + layout.bytes(n));
 }
 
-PanelLayout signed_layout(const CanonicalWeights& weights, WeightFormat format) {
-  PanelLayout layout = panel_layout(weights, format);
-  layout.negative_sums = true;
-  return layout;
-}
-
 template <WeightFormat kFormat>
 void pack(const CanonicalWeights& weights, const PanelLayout& of, void* packed) {
   static_assert(sizeof(PanelLayout) <= kPackedHeaderBytes);
   std::memset(packed, 0, packed_bytes(of, weights.n));
   const PanelLayout& layout = *new (packed) PanelLayout(of);
   std::uint8_t* begin = static_cast<std::uint8_t*>(packed) + kPackedHeaderBytes;
-  for (std::int64_t first = 0; first < weights.n; first += kPanelColumns) {
+  for (std::int64_t first = 0; first < weights.n; first += layout.columns) {
     const std::int64_t left = weights.n - first;
-    const std::int64_t columns = left < kPanelColumns ? left : kPanelColumns;
+    const std::int64_t columns = left < layout.columns ? left : layout.columns;
     const Panel panel{layout, first, columns, ceil_div(columns, kLanes), begin};
     if constexpr (kFormat == WeightFormat::kDense) {
       pack_dense(panel, weights.values, weights.k());
@@ -197,22 +205,30 @@ void pack(const CanonicalWeights& weights, const PanelLayout& of, void* packed) 
 
 template <WeightFormat kFormat>
 std::size_t packed_panels_bytes(const CanonicalWeights& weights) {
-  return packed_bytes(panel_layout(weights, kFormat), weights.n);
+  return packed_bytes(panel_layout(weights, kFormat, PanelKind::kPlain), weights.n);
 }
 
 template <WeightFormat kFormat>
 void pack_panels(const CanonicalWeights& weights, void* packed) {
-  pack<kFormat>(weights, panel_layout(weights, kFormat), packed);
+  pack<kFormat>(weights, panel_layout(weights, kFormat, PanelKind::kPlain), packed);
 }
 
 template <WeightFormat kFormat>
 std::size_t packed_signed_panels_bytes(const CanonicalWeights& weights) {
-  return packed_bytes(signed_layout(weights, kFormat), weights.n);
+  return packed_bytes(panel_layout(weights, kFormat, PanelKind::kSigned), weights.n);
 }
 
 template <WeightFormat kFormat>
 void pack_signed_panels(const CanonicalWeights& weights, void* packed) {
-  pack<kFormat>(weights, signed_layout(weights, kFormat), packed);
+  pack<kFormat>(weights, panel_layout(weights, kFormat, PanelKind::kSigned), packed);
+}
+
+std::size_t packed_permuted_panels_bytes(const CanonicalWeights& weights) {
+  return packed_bytes(panel_layout(weights, WeightFormat::kVnm, PanelKind::kPermuted), weights.n);
+}
+
+void pack_permuted_panels(const CanonicalWeights& weights, void* packed) {
+  pack<WeightFormat::kVnm>(weights, panel_layout(weights, WeightFormat::kVnm, PanelKind::kPermuted), packed);
 }
 
 #define PARE_PACKINGS(format)                                                                             \

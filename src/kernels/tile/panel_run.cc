@@ -26,15 +26,15 @@ Panel panel_at(const PanelRun& run, std::int64_t n) {
   const PanelLayout& layout = layout_of(run.packed);
   Panel panel;
   panel.first = n;
-  panel.columns = run.n - n < kPanelColumns ? run.n - n : kPanelColumns;
+  panel.columns = run.n - n < layout.columns ? run.n - n : layout.columns;
   panel.vectors = ceil_div(panel.columns, kLanes);
-  panel.begin =
-      static_cast<const std::uint8_t*>(run.packed) + kPackedHeaderBytes + n / kPanelColumns * layout.panel_bytes(4);
+  panel.begin = static_cast<const std::uint8_t*>(run.packed) + kPackedHeaderBytes +
+                n / layout.columns * layout.panel_bytes(layout.columns / kLanes);
   return panel;
 }
 
 // Fewer tiles do not repay the writing of their controls, which take more room than the weights.
-constexpr std::int64_t kLeastTilesToKeep = 6;
+constexpr std::int64_t kLeastTilesToKeep = 4;
 
 bool is_whole(const PanelLayout& layout, const PanelTile& tile) {
   return tile.tap_begin == 0 && tile.tap_end == layout.taps;
@@ -129,6 +129,7 @@ std::size_t panel_scratch_bytes(const PanelLayout& layout) {
     case WeightFormat::kVnm:
       return static_cast<std::size_t>(2 * gathered_bytes(layout));
     case WeightFormat::kDense:
+    case WeightFormat::kBlock:
       break;
   }
   return 0;
@@ -141,14 +142,15 @@ void run_panels(const PanelRun& run, const PanelTile* tiles, std::int64_t count,
   const std::int64_t tap_control_bytes = ceil_div(layout.c, 32) * 256;
   std::uint8_t* control = static_cast<std::uint8_t*>(scratch);
   Gather gather(run, layout, scratch);
-  if (layout.format == WeightFormat::kVnm) gather.first(panel_at(run, n_begin), tiles[0]);
+  const bool gathers = layout.format == WeightFormat::kVnm && run.tiles->gather_vnm != nullptr;
+  if (gathers) gather.first(panel_at(run, n_begin), tiles[0]);
   TileArgs args;
   args.c = layout.c;
   const std::int64_t lead = layout.format == WeightFormat::kTwoFour ? first_whole(layout, tiles, count) : 0;
   PanelEpilogue epilogue;
-  for (std::int64_t n = n_begin; n < n_end; n += kPanelColumns) {
+  for (std::int64_t n = n_begin; n < n_end; n += layout.columns) {
     const Panel panel = panel_at(run, n);
-    const Panel next = panel_at(run, n + kPanelColumns < n_end ? n + kPanelColumns : n);
+    const Panel next = panel_at(run, n + layout.columns < n_end ? n + layout.columns : n);
     const std::uint8_t* values = panel.begin + layout.values_offset(panel.vectors);
     Prefetch prefetch(next.begin, next.first == n ? 0 : layout.panel_bytes(next.vectors));
     bool control_kept = false;
@@ -174,9 +176,11 @@ void run_panels(const PanelRun& run, const PanelTile* tiles, std::int64_t count,
       void* out[kTileRows];
       for (std::int64_t r = 0; r < kTileRows; ++r) out[r] = tile.out[r] + n * elem_bytes;
       args.out = out;
-      prefetch.give(args.taps * (layout.format == WeightFormat::kVnm ? layout.vnm.kept(layout.c) / 8 : layout.c / 8),
+      prefetch.give(args.taps * (layout.format == WeightFormat::kVnm ? layout.vnm.kept(layout.c) / (gathers ? 8 : 4)
+                                                                     : layout.c / 8),
                     args);
       switch (layout.format) {
+        case WeightFormat::kBlock:  // never in panels
         case WeightFormat::kDense:
           run.tiles->dense(tile.row_count, panel.vectors)(args);
           break;
@@ -190,6 +194,12 @@ void run_panels(const PanelRun& run, const PanelTile* tiles, std::int64_t count,
           break;
         }
         case WeightFormat::kVnm: {
+          if (!gathers) {
+            args.indices = panel.begin + layout.sums_bytes(panel.vectors) + tap_begin * layout.tap_index_bytes();
+            args.vnm = layout.vnm;
+            run.tiles->vnm_permuted(tile.row_count, panel.vectors, layout.vnm, layout.own_indices)(args);
+            break;
+          }
           const bool last = t + 1 == count;
           gather.run(args, tile, panel, tiles[last ? 0 : t + 1], last ? next : panel);
           break;

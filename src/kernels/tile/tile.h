@@ -18,7 +18,9 @@
 //           value byte 4 * lane + b of step s belongs to k = 8 s + 4 (b / 2) + position; the position is bits 2 s and
 //           2 s + 1 of index byte 4 * lane + b
 //   V:N:M   [ceil(kept / 4)][vectors][16][4], after the uint8 indices of all taps: which byte of its source vector a
-//           kept k is (VnmShape)
+//           kept k is (VnmShape). V = 16 and 32 have two forms: panels of V columns; or, for tiles that permute
+//           activations where they use them (PanelKind::kPermuted), panels of 64 columns with indices
+//           [taps][kept / 4][4][4], of which the q-th four of a step are those of columns 16 q to 16 q + 15
 // Lanes: in a panel of 4 vectors lane l of vector j is column 16 (l / 4) + 4 j + l % 4, because packing 32-bit lanes to
 // bytes within 128-bit blocks then leaves the columns in order; otherwise 16 j + l.
 //
@@ -36,6 +38,7 @@ namespace pare::kernels {
 inline constexpr std::int64_t kTileRows = 6;
 inline constexpr std::int64_t kPanelColumns = 64;
 inline constexpr std::int64_t kLanes = 16;
+inline constexpr std::int64_t kIndexSets = kPanelColumns / kLanes;  // where every 16 columns have indices of their own
 
 [[nodiscard]] inline constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 [[nodiscard]] inline constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
@@ -47,27 +50,31 @@ struct VnmShape {
 
   [[nodiscard]] constexpr std::int64_t kept(std::int64_t c) const { return ceil_div(c, source) * keep; }
 };
-// 2:4 takes 16 of 32 bytes; 1:4 and 2:8 take 16 of 64, 1:8 takes 8 of 64.
-[[nodiscard]] inline constexpr VnmShape vnm_shape(std::int64_t n, std::int64_t m) {
-  if (2 * n == m) return {32, 16};
-  return {64, 64 * n / m};
+// 2:4 takes 16 of 32 bytes; 1:4 and 2:8 take 16 of 64, 1:8 takes 8 of 64. Where a tap's last 64 bytes are half empty,
+// as with 32 input channels, they take 8 and 4 of 32.
+[[nodiscard]] inline constexpr VnmShape vnm_shape(std::int64_t n, std::int64_t m, std::int64_t c) {
+  const std::int64_t source = 2 * n == m || (c % 64 > 0 && c % 64 <= 32) ? 32 : 64;
+  return {source, source * n / m};
 }
 
 // The shapes there are; a table of kernels by shape has one entry for each, in this order.
-inline constexpr VnmShape kVnmShapes[] = {{32, 16}, {64, 16}, {64, 8}};
+inline constexpr VnmShape kVnmShapes[] = {{32, 16}, {64, 16}, {64, 8}, {32, 8}, {32, 4}};
 [[nodiscard]] inline constexpr std::int64_t vnm_index(const VnmShape& shape) {
-  return shape.source == 32 ? 0 : (shape.keep == 16 ? 1 : 2);
+  if (shape.source == 64) return shape.keep == 16 ? 1 : 2;
+  return shape.keep == 16 ? 0 : (shape.keep == 8 ? 3 : 4);
 }
 
 // Where the parts of a panel lie.
 struct PanelLayout {
   WeightFormat format = WeightFormat::kDense;
+  bool line_taps = false;  // a tap is a whole line of a convolution's kernel
+  bool negative_sums = false;
+  bool own_indices = false;  // V:N:M: every 16 columns of a panel have indices of their own
   VnmShape vnm;
+  std::int64_t columns = kPanelColumns;  // of a panel, but of the last
   std::int64_t taps = 1;
   std::int64_t c = 0;      // activations that a tap reads
   std::int64_t elems = 0;  // weights of a tap; at most c, and 0 takes the place of those that lack
-  bool line_taps = false;  // a tap is a whole line of a convolution's kernel
-  bool negative_sums = false;
 
   [[nodiscard]] constexpr std::int64_t tap_bytes(std::int64_t vectors) const {
     switch (format) {
@@ -76,6 +83,7 @@ struct PanelLayout {
       case WeightFormat::kVnm:
         return vnm.kept(c) / 4 * 64 * vectors;
       case WeightFormat::kDense:
+      case WeightFormat::kBlock:  // never in panels
         break;
     }
     return ceil_div(c, 4) * 64 * vectors;
@@ -83,8 +91,9 @@ struct PanelLayout {
   [[nodiscard]] constexpr std::int64_t sums_bytes(std::int64_t vectors) const {
     return taps * 64 * vectors * (negative_sums ? 2 : 1);
   }
+  [[nodiscard]] constexpr std::int64_t tap_index_bytes() const { return vnm.kept(c) * (own_indices ? kIndexSets : 1); }
   [[nodiscard]] constexpr std::int64_t indices_bytes() const {
-    return format == WeightFormat::kVnm ? round_up(taps * vnm.kept(c), 64) : 0;
+    return format == WeightFormat::kVnm ? round_up(taps * tap_index_bytes(), 64) : 0;
   }
   [[nodiscard]] constexpr std::int64_t values_offset(std::int64_t vectors) const {
     return sums_bytes(vectors) + indices_bytes();
@@ -93,8 +102,8 @@ struct PanelLayout {
     return values_offset(vectors) + taps * tap_bytes(vectors);
   }
   [[nodiscard]] constexpr std::int64_t bytes(std::int64_t n) const {
-    const std::int64_t last = n % kPanelColumns;
-    return n / kPanelColumns * panel_bytes(4) + (last == 0 ? 0 : panel_bytes(ceil_div(last, kLanes)));
+    const std::int64_t last = n % columns;
+    return n / columns * panel_bytes(columns / kLanes) + (last == 0 ? 0 : panel_bytes(ceil_div(last, kLanes)));
   }
 };
 
@@ -106,24 +115,32 @@ struct PanelLayout {
 // Packed weights: a PanelLayout in the first 64 bytes, then the panels.
 inline constexpr std::int64_t kPackedHeaderBytes = 64;
 
+// What tiles want of their panels, beside what the weights say.
+enum class PanelKind : std::uint8_t {
+  kPlain,
+  kSigned,    // negative_sums
+  kPermuted,  // V:N:M, V = 16 and 32: own_indices instead of panels of V columns
+};
+
 // The layout in which tiles run these weights. Stored zeros that no tile makes use of give dense panels: V:N:M with V
-// no multiple of 64 or n:m other than 1:2, 2:4, 1:4, 2:8, 1:8; and segments of a convolution so short that
-// a whole line of its kernel is one tap.
-[[nodiscard]] PanelLayout panel_layout(const CanonicalWeights& weights, WeightFormat format);
+// other than 16, 32 and multiples of 64, or n:m other than 1:2, 2:4, 1:4, 2:8, 1:8; and segments of a convolution so
+// short that a whole line of its kernel is one tap.
+[[nodiscard]] PanelLayout panel_layout(const CanonicalWeights& weights, WeightFormat format, PanelKind kind);
 // The kernels' packings.
 template <WeightFormat kFormat>
 [[nodiscard]] bool panels_use_zeros(const CanonicalWeights& weights) {
-  return kFormat != WeightFormat::kDense && panel_layout(weights, kFormat).format == kFormat;
+  return kFormat != WeightFormat::kDense && panel_layout(weights, kFormat, PanelKind::kPlain).format == kFormat;
 }
 template <WeightFormat kFormat>
 [[nodiscard]] std::size_t packed_panels_bytes(const CanonicalWeights& weights);
 template <WeightFormat kFormat>
 void pack_panels(const CanonicalWeights& weights, void* packed);
-// With negative_sums.
 template <WeightFormat kFormat>
 [[nodiscard]] std::size_t packed_signed_panels_bytes(const CanonicalWeights& weights);
 template <WeightFormat kFormat>
 void pack_signed_panels(const CanonicalWeights& weights, void* packed);
+[[nodiscard]] std::size_t packed_permuted_panels_bytes(const CanonicalWeights& weights);
+void pack_permuted_panels(const CanonicalWeights& weights, void* packed);
 
 [[nodiscard]] inline const PanelLayout& layout_of(const void* packed) {
   return *static_cast<const PanelLayout*>(packed);
@@ -153,6 +170,9 @@ struct TileArgs {
   const std::uint8_t* prefetch = nullptr;  // touched line by line while the tile runs; never read
   std::int64_t prefetch_step = 0;          // 64, or 0 to stay
   std::uint8_t* control = nullptr;         // 2:4: [taps][ceil(c / 32)][4][vectors][64] shuffle controls, or null
+  // V:N:M without gathering: the indices of the tile's taps.
+  const std::uint8_t* indices = nullptr;
+  VnmShape vnm;
   // V:N:M: activations as gathered, kTileRows rows of gathered_stride bytes, and where the next tile's go meanwhile.
   const std::uint8_t* gathered = nullptr;
   std::int64_t gathered_stride = 0;
@@ -187,6 +207,8 @@ struct TileSet {
   // Gathers what next_rows point to into next_gathered.
   void (*gather_vnm)(const TileArgs& args, VnmShape shape);
   void (*prepare)(const PanelEpilogueSource& source, PanelEpilogue& epilogue);
+  // Instead of vnm and gather_vnm, which are null then: tiles that need no gathering, and panels of kind kPermuted.
+  TileKernel (*vnm_permuted)(std::int64_t rows, std::int64_t vectors, VnmShape shape, bool own_indices) = nullptr;
 };
 
 }  // namespace pare::kernels

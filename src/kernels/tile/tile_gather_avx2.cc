@@ -21,6 +21,27 @@ PARE_ALWAYS_INLINE __m256i places(int pair) {
   return load(bytes);
 }
 
+// The first 16, 8 or 4 bytes of a vector.
+template <int kKeep>
+PARE_ALWAYS_INLINE __m128i load_kept(const std::uint8_t* bytes) {
+  const auto* from = reinterpret_cast<const __m128i*>(bytes);
+  if constexpr (kKeep == 16) return _mm_loadu_si128(from);
+  if constexpr (kKeep == 8) return _mm_loadl_epi64(from);
+  return _mm_loadu_si32(from);
+}
+
+template <int kKeep>
+PARE_ALWAYS_INLINE void store_kept(std::uint8_t* bytes, __m128i kept) {
+  auto* to = reinterpret_cast<__m128i*>(bytes);
+  if constexpr (kKeep == 16) {
+    _mm_storeu_si128(to, kept);
+  } else if constexpr (kKeep == 8) {
+    _mm_storel_epi64(to, kept);
+  } else {
+    _mm_storeu_si32(to, kept);
+  }
+}
+
 template <int kSource, int kKeep>
 void gather(const TileArgs& args) {
   const __m256i places_0 = places<kSource, kKeep>(0);
@@ -30,9 +51,7 @@ void gather(const TileArgs& args) {
   for (std::int64_t tap = 0; tap < args.taps; ++tap) {
     const std::uint8_t* const* row = args.next_rows + tap * kTileRows;
     for (std::int64_t offset = 0; offset < args.c; offset += kSource, indices += kKeep, out += kKeep) {
-      const auto* from = reinterpret_cast<const __m128i*>(indices);
-      const __m256i positions =
-          _mm256_broadcastsi128_si256(kKeep == 16 ? _mm_loadu_si128(from) : _mm_loadl_epi64(from));
+      const __m256i positions = _mm256_broadcastsi128_si256(load_kept<kKeep>(indices));
       const __m256i low = _mm256_or_si256(_mm256_and_si256(positions, _mm256_set1_epi8(15)), places_0);
       const __m256i high = _mm256_or_si256(_mm256_and_si256(positions, _mm256_set1_epi8(15)), places_1);
       const std::int64_t left = args.c - offset;
@@ -46,12 +65,7 @@ void gather(const TileArgs& args) {
           }
         }
         const __m128i joined = _mm_or_si128(_mm256_castsi256_si128(kept), _mm256_extracti128_si256(kept, 1));
-        auto* to = reinterpret_cast<__m128i*>(out + r * args.gathered_stride);
-        if constexpr (kKeep == 16) {
-          _mm_storeu_si128(to, joined);
-        } else {
-          _mm_storel_epi64(to, joined);
-        }
+        store_kept<kKeep>(out + r * args.gathered_stride, joined);
       }
     }
   }
@@ -60,7 +74,7 @@ void gather(const TileArgs& args) {
 }  // namespace
 
 void gather_vnm_avx2(const TileArgs& args, VnmShape shape) {
-  constexpr TileKernel kGathers[] = {gather<32, 16>, gather<64, 16>, gather<64, 8>};
+  constexpr TileKernel kGathers[] = {gather<32, 16>, gather<64, 16>, gather<64, 8>, gather<32, 8>, gather<32, 4>};
   kGathers[vnm_index(shape)](args);
 }
 

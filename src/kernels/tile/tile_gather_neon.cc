@@ -24,7 +24,12 @@ void gather(const TileArgs& args) {
           from = some;
         }
         std::uint8_t* to = out + r * args.gathered_stride;
-        if constexpr (kSource == 32) {
+        if constexpr (kSource == 32 && kKeep < 16) {
+          std::uint8_t eight[8];
+          __builtin_memcpy(eight, indices, kKeep);
+          vst1_u8(eight, vqtbl2_u8(vld1q_u8_x2(from), vld1_u8(eight)));
+          __builtin_memcpy(to, eight, kKeep);
+        } else if constexpr (kSource == 32) {
           vst1q_u8(to, vqtbl2q_u8(vld1q_u8_x2(from), vld1q_u8(indices)));
         } else if constexpr (kKeep == 16) {
           vst1q_u8(to, vqtbl4q_u8(vld1q_u8_x4(from), vld1q_u8(indices)));
@@ -39,7 +44,7 @@ void gather(const TileArgs& args) {
 }  // namespace
 
 void gather_vnm_neon(const TileArgs& args, VnmShape shape) {
-  constexpr TileKernel kGathers[] = {gather<32, 16>, gather<64, 16>, gather<64, 8>};
+  constexpr TileKernel kGathers[] = {gather<32, 16>, gather<64, 16>, gather<64, 8>, gather<32, 8>, gather<32, 4>};
   kGathers[vnm_index(shape)](args);
 }
 

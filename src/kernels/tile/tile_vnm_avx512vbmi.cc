@@ -1,3 +1,8 @@
+// V:N:M tiles. Nothing is gathered beforehand: one vpermb picks a row's kept activations where a dense tile would
+// broadcast four of them. It can pick other ones in each 128 bits, and the lanes of a full panel are permuted such that
+// the q-th 128 bits of all its vectors are columns 16 q to 16 q + 15 (tile.h): so masks that 16 columns share cost
+// what masks of 64 do. A step of 24 dot products pays for 6 such shuffles, and with V < 64 for one that spreads the
+// indices; Zen 4 does them beside the products.
 #include "pare/kernels/tile/tile_avx512.h"
 #include "pare/kernels/tile/tile_sets.h"
 
@@ -5,126 +10,107 @@ namespace pare::kernels {
 
 namespace {
 
-// Rows that a tile gathers for the one that follows: one or two rows are followed by as many (the next panel's), more
-// may be followed by up to kTileRows.
-template <int kRows>
-constexpr int kGatherRows = kRows <= 2 ? kRows : static_cast<int>(kTileRows);
-
-// The kept bytes of one source vector, of each row. Bytes past the row's end are not read.
-template <int kGather, int kSource, int kKeep>
-PARE_ALWAYS_INLINE void gather(const std::uint8_t* const* rows, std::int64_t offset, std::int64_t left,
-                               const std::uint8_t* indices, std::uint8_t* out, std::int64_t out_stride) {
-  if constexpr (kSource == 32) {
-    const __mmask32 mask = left >= 32 ? ~__mmask32{0} : (__mmask32{1} << left) - 1;
-    const __m256i positions = _mm256_castsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(indices)));
-    PARE_UNROLL for (int r = 0; r < kGather; ++r) {
-      const __m256i source = _mm256_maskz_loadu_epi8(mask, rows[r] + offset);
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(out + r * out_stride),
-                       _mm256_castsi256_si128(_mm256_permutexvar_epi8(positions, source)));
-    }
-  } else {
-    const __mmask64 mask = left >= 64 ? ~__mmask64{0} : (__mmask64{1} << left) - 1;
-    const auto* from = reinterpret_cast<const __m128i*>(indices);
-    const __m512i positions = _mm512_castsi128_si512(kKeep == 16 ? _mm_load_si128(from) : _mm_loadl_epi64(from));
-    PARE_UNROLL for (int r = 0; r < kGather; ++r) {
-      const __m512i source = _mm512_maskz_loadu_epi8(mask, rows[r] + offset);
-      const __m128i kept = _mm512_castsi512_si128(_mm512_permutexvar_epi8(positions, source));
-      auto* to = reinterpret_cast<__m128i*>(out + r * out_stride);
-      if constexpr (kKeep == 16) {
-        _mm_storeu_si128(to, kept);
-      } else {
-        _mm_storel_epi64(to, kept);
-      }
-    }
+// A source vector of each row that ends within it, filled up with zeros.
+template <int kSource>
+__attribute__((noinline)) void copy_last_source(const std::uint8_t* const* rows, std::int64_t k, std::int64_t count,
+                                                std::uint8_t* out) {
+  const __mmask64 there = (__mmask64{1} << count) - 1;
+  for (std::int64_t r = 0; r < kTileRows; ++r) {
+    _mm512_mask_storeu_epi8(out + r * kSource, ~__mmask64{0} >> (64 - kSource),
+                            _mm512_maskz_loadu_epi8(there, rows[r] + k));
   }
 }
 
-template <int kRows, int kVectors, int kSource, int kKeep>
+template <int kSource>
+PARE_ALWAYS_INLINE __m512i load_source(const std::uint8_t* bytes) {
+  if constexpr (kSource == 64) return _mm512_loadu_si512(bytes);
+  return _mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes)));
+}
+
+// The indices of a step: of a full panel for all its vectors, otherwise of vector j, which has one mask.
+template <int kVectors, bool kOwnIndices>
+PARE_ALWAYS_INLINE __m512i load_indices(const std::uint8_t* indices, int j, __m512i spread) {
+  if constexpr (!kOwnIndices || kVectors < 4) return broadcast_4(indices + 4 * j);
+  const __m512i sets = _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(indices)));
+  return _mm512_castps_si512(_mm512_permutevar_ps(_mm512_castsi512_ps(sets), spread));
+}
+
+template <int kRows, int kVectors, int kSource, bool kOwnIndices>
 void run(const TileArgs& args) {
+  constexpr int kSets = kOwnIndices && kVectors < 4 ? kVectors : 1;
   __m512i acc[kRows][kVectors];
   load_start(acc, *args.epilogue);
   const std::uint8_t* values = args.values;
+  const std::uint8_t* indices = args.indices;
   const std::uint8_t* next = args.prefetch;
-  const std::uint8_t* const* next_rows = args.next_rows;
-  const std::uint8_t* indices = args.next_indices;
-  const std::int64_t stride = args.gathered_stride;
-  const std::uint8_t* low = args.gathered;
-  const std::uint8_t* high = args.gathered + 4 * stride;
-  std::uint8_t* out = args.next_gathered;
-  for (std::int64_t tap = 0; tap < args.taps; ++tap, next_rows += kTileRows) {
+  const std::uint8_t* const* rows = args.rows;
+  const std::int64_t steps = args.vnm.keep / 4;
+  alignas(64) std::uint8_t last[kTileRows * kSource];
+  // The q-th 128 bits take the q-th dword.
+  __m512i spread = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+  PARE_PIN(spread);
+  for (std::int64_t tap = 0; tap < args.taps; ++tap, rows += kTileRows) {
     for (std::int64_t offset = 0; offset < args.c; offset += kSource) {
-      PARE_UNROLL for (int k = 0; k < kKeep; k += 4) {
+      const std::uint8_t* row[kRows];
+      if (args.c - offset < kSource) {
+        copy_last_source<kSource>(rows, offset, args.c - offset, last);
+        PARE_UNROLL for (int r = 0; r < kRows; ++r) row[r] = last + r * kSource;
+      } else {
+        PARE_UNROLL for (int r = 0; r < kRows; ++r) row[r] = rows[r] + offset;
+      }
+      for (std::int64_t step = 0; step < steps; ++step) {
         __m512i w[kVectors];
         PARE_UNROLL for (int j = 0; j < kVectors; ++j) w[j] = _mm512_load_si512(values + 64 * j);
         values += 64 * kVectors;
         PARE_UNROLL for (int j = 0; j < kVectors; ++j) PARE_PIN(w[j]);
+        __m512i positions[kSets];
+        PARE_UNROLL for (int j = 0; j < kSets; ++j) {
+          positions[j] = load_indices<kVectors, kOwnIndices>(indices, j, spread);
+        }
+        indices += kOwnIndices ? 4 * kIndexSets : 4;
+        PARE_UNROLL for (int r = 0; r < kRows; ++r) {
+          // Loaded anew in every step: no registers are left to keep the sources of all rows.
+          asm("" : "+r"(row[r]));
+          __m512i a[kSets];
+          PARE_UNROLL for (int j = 0; j < kSets; ++j) {
+            a[j] = _mm512_permutexvar_epi8(positions[j], load_source<kSource>(row[r]));
+          }
+          PARE_UNROLL for (int j = 0; j < kVectors; ++j) {
+            acc[r][j] = _mm512_dpbusd_epi32(acc[r][j], a[j % kSets], w[j]);
+          }
+        }
         if constexpr (kRows == 1) {
           PARE_UNROLL for (int j = 0; j < kVectors; ++j) {
             _mm_prefetch(reinterpret_cast<const char*>(values + 4096 + 64 * j), _MM_HINT_T0);
           }
-        }
-        PARE_UNROLL for (int r = 0; r < kRows; ++r) {
-          const std::uint8_t* row = (r < 4 ? low : high) + (r % 4) * stride;
-          const __m512i a = broadcast_4(row + k);
-          PARE_UNROLL for (int j = 0; j < kVectors; ++j) acc[r][j] = _mm512_dpbusd_epi32(acc[r][j], a, w[j]);
-        }
-        // The shuffle port idles in this loop: the next tile's activations are gathered meanwhile.
-        if (k == (kKeep == 16 ? 4 : 0)) {
-          gather<kGatherRows<kRows>, kSource, kKeep>(next_rows, offset, args.c - offset, indices, out, stride);
-        }
-        if constexpr (kRows > 1) {
-          if (k % 8 == 4) {
-            prefetch(next);
-            next += args.prefetch_step;
-          }
+        } else {
+          prefetch(next);
+          next += args.prefetch_step;
         }
       }
-      low += kKeep;
-      high += kKeep;
-      out += kKeep;
-      indices += kKeep;
     }
   }
   store_tile(acc, *args.epilogue, args.out);
 }
 
-// The gather alone, for the first tile of all.
-template <int kSource, int kKeep>
-void gather_first(const TileArgs& args) {
-  const std::uint8_t* indices = args.next_indices;
-  std::uint8_t* out = args.next_gathered;
-  for (std::int64_t tap = 0; tap < args.taps; ++tap) {
-    for (std::int64_t offset = 0; offset < args.c; offset += kSource) {
-      gather<static_cast<int>(kTileRows), kSource, kKeep>(args.next_rows + tap * kTileRows, offset, args.c - offset,
-                                                          indices, out, args.gathered_stride);
-      indices += kKeep;
-      out += kKeep;
-    }
+#define PARE_TILE_ROW(vectors, source, own)                                                      \
+  {                                                                                              \
+    run<1, vectors, source, own>, run<2, vectors, source, own>, run<3, vectors, source, own>,    \
+        run<4, vectors, source, own>, run<5, vectors, source, own>, run<6, vectors, source, own> \
   }
-}
-
-#define PARE_TILE_ROW(vectors, source, keep)                                                        \
-  {                                                                                                 \
-    run<1, vectors, source, keep>, run<2, vectors, source, keep>, run<3, vectors, source, keep>,    \
-        run<4, vectors, source, keep>, run<5, vectors, source, keep>, run<6, vectors, source, keep> \
+#define PARE_TILE_TABLE(source, own)                                                             \
+  {                                                                                              \
+    PARE_TILE_ROW(1, source, own), PARE_TILE_ROW(2, source, own), PARE_TILE_ROW(3, source, own), \
+        PARE_TILE_ROW(4, source, own)                                                            \
   }
-#define PARE_TILE_TABLE(source, keep)                                                               \
-  {                                                                                                 \
-    PARE_TILE_ROW(1, source, keep), PARE_TILE_ROW(2, source, keep), PARE_TILE_ROW(3, source, keep), \
-        PARE_TILE_ROW(4, source, keep)                                                              \
-  }
-constexpr TileKernel kKernels[3][4][kTileRows] = {PARE_TILE_TABLE(32, 16), PARE_TILE_TABLE(64, 16),
-                                                  PARE_TILE_TABLE(64, 8)};
+constexpr TileKernel kOf32[2][4][kTileRows] = {PARE_TILE_TABLE(32, false), PARE_TILE_TABLE(32, true)};
+constexpr TileKernel kOf64[2][4][kTileRows] = {PARE_TILE_TABLE(64, false), PARE_TILE_TABLE(64, true)};
 
 }  // namespace
 
-TileKernel tile_vnm_avx512vbmi(std::int64_t rows, std::int64_t vectors, VnmShape shape) {
-  return kKernels[vnm_index(shape)][vectors - 1][rows - 1];
-}
-
-void gather_vnm_avx512vbmi(const TileArgs& args, VnmShape shape) {
-  constexpr TileKernel kGathers[] = {gather_first<32, 16>, gather_first<64, 16>, gather_first<64, 8>};
-  kGathers[vnm_index(shape)](args);
+TileKernel tile_vnm_avx512vbmi(std::int64_t rows, std::int64_t vectors, VnmShape shape, bool own_indices) {
+  const auto& kernels = shape.source == 32 ? kOf32 : kOf64;
+  return kernels[own_indices ? 1 : 0][vectors - 1][rows - 1];
 }
 
 }  // namespace pare::kernels

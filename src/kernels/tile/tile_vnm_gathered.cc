@@ -39,7 +39,8 @@ TileKernel of_rows(std::int64_t rows, std::int64_t vectors) {
 template <DenseKernels kDense, GatherRows kGather>
 TileKernel of_shape(std::int64_t rows, std::int64_t vectors, VnmShape shape) {
   constexpr TileKernel (*kOfRows[])(std::int64_t, std::int64_t) = {
-      of_rows<kDense, kGather, 0>, of_rows<kDense, kGather, 1>, of_rows<kDense, kGather, 2>};
+      of_rows<kDense, kGather, 0>, of_rows<kDense, kGather, 1>, of_rows<kDense, kGather, 2>,
+      of_rows<kDense, kGather, 3>, of_rows<kDense, kGather, 4>};
   return kOfRows[vnm_index(shape)](rows, vectors);
 }
 

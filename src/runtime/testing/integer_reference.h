@@ -14,6 +14,7 @@
 #include "pare/format/affine.h"
 #include "pare/format/real_functions.h"
 #include "pare/format/half.h"
+#include "pare/format/block.h"
 #include "pare/format/two_four.h"
 #include "pare/format/vnm.h"
 #include "pare/graph/artifact.h"
@@ -113,7 +114,9 @@ class IntegerReference {
     const std::vector<std::int8_t> grouped =
         weight.encoding == graph::Encoding::kTwoFour
             ? format::decode_two_four(stored, indices, {oihw[0], taps, oihw[1]})
-            : format::decode_vnm(stored, indices, {weight.vnm, oihw[0], taps, oihw[1]});
+        : weight.encoding == graph::Encoding::kVnm
+            ? format::decode_vnm(stored, indices, {weight.vnm, oihw[0], taps, oihw[1]})
+            : format::decode_block(stored, indices, {weight.block, oihw[0], taps, oihw[1]});
     std::vector<std::int64_t> codes(grouped.size());
     for (std::int64_t o = 0; o < oihw[0]; ++o) {
       for (std::int64_t tap = 0; tap < taps; ++tap) {
