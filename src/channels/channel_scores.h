@@ -1,5 +1,5 @@
-// How much a channel matters, and how many go: the criteria of structured pruning on plain memory. The channels with the
-// least scores are pruned.
+// How much a channel matters, and how many go: the criteria of structured pruning on plain memory. The channels with
+// the least scores are pruned.
 //
 // A weight is a row-major matrix of rows x cols float32, one row a channel ([O, I, kh, kw] as O rows of I * kh * kw).
 // Sums run in double. Preconditions: sizes match, numbers are finite (prune_network checks that).
@@ -17,15 +17,16 @@ enum class RowNorm { kL1, kL2 };
 // torch.ao.pruning's SaliencyPruner with kL1).
 [[nodiscard]] std::vector<double> saliency_scores(std::span<const float> weight, std::int64_t rows, RowNorm norm);
 
-// Sum of each row's distances to all rows: what lies near the geometric median can be replaced by the others (He et al.,
-// "Filter Pruning via Geometric Median", arXiv 1811.00250; torch.ao.pruning's FPGMPruner).
+// Sum of each row's distances to all rows: what lies near the geometric median can be replaced by the others (He et
+// al., "Filter Pruning via Geometric Median", arXiv 1811.00250; torch.ao.pruning's FPGMPruner).
 [[nodiscard]] std::vector<double> fpgm_scores(std::span<const float> weight, std::int64_t rows, RowNorm norm);
 
 // |gamma| of the batch norm behind the layer (Liu et al., "Network Slimming", arXiv 1708.06519).
 [[nodiscard]] std::vector<double> batch_norm_scale_scores(std::span<const float> gamma);
 
-// (sum of w * gradient)^2 of each row: the squared change of the loss, to first order, if the row became 0 (Molchanov et
-// al., arXiv 1906.10771). `gradient` has the weight's shape; the caller averages it, or adds up the scores of batches.
+// (sum of w * gradient)^2 of each row: the squared change of the loss, to first order, if the row became 0 (Molchanov
+// et al., arXiv 1906.10771). `gradient` has the weight's shape; the caller averages it, or adds up the scores of
+// batches.
 [[nodiscard]] std::vector<double> taylor_scores(std::span<const float> weight, std::span<const float> gradient,
                                                 std::int64_t rows);
 

@@ -236,9 +236,9 @@ Initializer select_channels(const Initializer& tensor, std::size_t axis, std::in
   Initializer result = tensor;
   result.shape[axis] = static_cast<std::int64_t>(channels.size()) * multiplicity;
   const auto tail = tensor.shape.begin() + static_cast<std::ptrdiff_t>(axis) + 1;
-  const auto run_bytes = static_cast<std::size_t>(
-      std::accumulate(tail, tensor.shape.end(), multiplicity, std::multiplies<>()) *
-      static_cast<std::int64_t>(size_bytes(tensor.dtype)));
+  const auto run_bytes =
+      static_cast<std::size_t>(std::accumulate(tail, tensor.shape.end(), multiplicity, std::multiplies<>()) *
+                               static_cast<std::int64_t>(size_bytes(tensor.dtype)));
   const std::span<const std::byte> from = tensor.data.bytes();
   std::vector<std::byte> selected;
   selected.reserve(from.size() / static_cast<std::size_t>(extent) * channels.size());

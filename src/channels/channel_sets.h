@@ -1,14 +1,14 @@
 // Which channels of a network belong together, and what it means to reorder them or to take some away.
 //
-// A channel of a layer is written by one row of a weight, follows through biases, batch norms, Relus, pools and depthwise
-// convolutions, and is read by a column of every weight behind it. All of these have to be permuted or pruned as one: a
-// *channel set*. Add ties the sets of its two inputs together, Flatten makes each channel of [C, h, w] the h * w
-// consecutive inputs of a Gemm. (The idea is that of DepGraph: Fang et al., arXiv 2301.12900, here on the operators of
-// graph/graph.h, of which each one's rule is known exactly.)
+// A channel of a layer is written by one row of a weight, follows through biases, batch norms, Relus, pools and
+// depthwise convolutions, and is read by a column of every weight behind it. All of these have to be permuted or pruned
+// as one: a *channel set*. Add ties the sets of its two inputs together, Flatten makes each channel of [C, h, w] the h
+// * w consecutive inputs of a Gemm. (The idea is that of DepGraph: Fang et al., arXiv 2301.12900, here on the operators
+// of graph/graph.h, of which each one's rule is known exactly.)
 //
 // Sets are found on float graphs, before batch norms are folded or after. Everything here is a pure function from
-// graph to graph: weights are copied, nothing is altered in place. Errors: kUnsupported for an integer graph (permute or
-// prune before conversion), kCorruptData for a graph that infer_shapes refuses, kInvalidArgument as stated below.
+// graph to graph: weights are copied, nothing is altered in place. Errors: kUnsupported for an integer graph (permute
+// or prune before conversion), kCorruptData for a graph that infer_shapes refuses, kInvalidArgument as stated below.
 #pragma once
 
 #include <cstddef>
@@ -22,9 +22,9 @@
 namespace pare::channels {
 
 enum class ChannelRole {
-  kWrites,    // rows (axis 0) of a Conv's or Gemm's weight, and its bias
-  kCarries,   // a depthwise weight and its bias, what a batch norm has for each channel
-  kReads,     // columns (axis 1) of a Conv's or Gemm's weight
+  kWrites,   // rows (axis 0) of a Conv's or Gemm's weight, and its bias
+  kCarries,  // a depthwise weight and its bias, what a batch norm has for each channel
+  kReads,    // columns (axis 1) of a Conv's or Gemm's weight
 };
 
 // One axis of one initializer. Channel c stands at the entries [c * multiplicity, (c + 1) * multiplicity) of it.
@@ -41,7 +41,7 @@ struct ChannelSet {
   std::int64_t channels = 0;
   std::vector<std::string> values;  // whose axis 1 runs along the set, in the order of the nodes; never empty
   std::vector<ChannelAxis> axes;    // in the order of the nodes
-  std::string fixed;                // why the set must stay as it is ("it holds the graph's output"); "" if it may change
+  std::string fixed;  // why the set must stay as it is ("it holds the graph's output"); "" if it may change
 
   [[nodiscard]] bool is_free() const { return fixed.empty(); }
   // The first value's: names the set in reports.
@@ -64,8 +64,8 @@ struct ChannelSet {
                                           std::span<const std::int64_t> kept);
 
 // A tensor with the channels `channels`, in that order, of the axis: for whatever lies beside a parameter and has its
-// shape (masks, moments of an optimizer). Works on any dense dtype. Preconditions: axis < rank, its extent is a multiple
-// of `multiplicity`, every channel within.
+// shape (masks, moments of an optimizer). Works on any dense dtype. Preconditions: axis < rank, its extent is a
+// multiple of `multiplicity`, every channel within.
 [[nodiscard]] graph::Initializer select_channels(const graph::Initializer& tensor, std::size_t axis,
                                                  std::int64_t multiplicity, std::span<const std::int64_t> channels);
 

@@ -75,9 +75,8 @@ double keep_largest(const RowTerm& term, std::span<const float> sums, std::span<
       const std::size_t keeps = std::min(elems, index(term.n));
       std::iota(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(elems), begin);
       std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(keeps),
-                        order.begin() + static_cast<std::ptrdiff_t>(elems), [&](std::size_t a, std::size_t b) {
-                          return sums[a] != sums[b] ? sums[a] > sums[b] : a < b;
-                        });
+                        order.begin() + static_cast<std::ptrdiff_t>(elems),
+                        [&](std::size_t a, std::size_t b) { return sums[a] != sums[b] ? sums[a] > sums[b] : a < b; });
       for (std::size_t i = 0; i < elems; ++i) {
         mask[order[i]] = i < keeps ? 1.0F : 0.0F;
         kept += i < keeps ? sums[order[i]] : 0.0;
@@ -137,8 +136,8 @@ struct Swap {
 
 // Greedy swaps on a table of worths: what channel c is worth in slot s while all others stay where they are.
 //
-// For a column term that is exact: with t the n-th largest of the row among the other m - 1 columns of the group, c adds
-// max(0, importance - t). So with channel c in slot s and d in slot u of another group, swapping them gains
+// For a column term that is exact: with t the n-th largest of the row among the other m - 1 columns of the group, c
+// adds max(0, importance - t). So with channel c in slot s and d in slot u of another group, swapping them gains
 //   worth(s, d) - worth(s, c) + worth(u, c) - worth(u, d),
 // and swaps of disjoint groups add up. For a row term the worth is what the mask of the slot's block keeps of the row:
 // exact while masks stay, and choosing masks anew only adds to it. The steps of k-means, then, with all blocks full.
@@ -155,7 +154,7 @@ class OrderSearch {
       total = std::accumulate(term.importance.begin(), term.importance.end(), total);
       block_worth_.emplace_back((channels_ + index(term.v) - 1) / index(term.v) * channels_);
     }
-    // Above the rounding of float32 sums, so that no swap is ever undone by another.
+    // Above the rounding of float32 sums, so that swaps do not undo each other.
     min_gain_ = static_cast<float>(1e-5 * total / static_cast<double>(channels_));
   }
 
@@ -211,8 +210,8 @@ class OrderSearch {
     for (const ColumnTerm& term : problem_.columns) {
       const std::size_t first = slot / index(term.m) * index(term.m);
       const std::size_t end = std::min(channels_, first + index(term.m));
-      std::fill(touched.begin() + static_cast<std::ptrdiff_t>(first), touched.begin() + static_cast<std::ptrdiff_t>(end),
-                true);
+      std::fill(touched.begin() + static_cast<std::ptrdiff_t>(first),
+                touched.begin() + static_cast<std::ptrdiff_t>(end), true);
     }
   }
 
@@ -233,7 +232,8 @@ class OrderSearch {
   }
 
   void update_columns(const std::vector<std::size_t>& slots) {
-    for (const std::size_t slot : slots) std::fill_n(column_worth_.begin() + static_cast<std::ptrdiff_t>(slot * channels_), channels_, 0.0F);
+    for (const std::size_t slot : slots)
+      std::fill_n(column_worth_.begin() + static_cast<std::ptrdiff_t>(slot * channels_), channels_, 0.0F);
     std::vector<float> thresholds(kSlotTile * kRowTile);
     for (const ColumnTerm& term : problem_.columns) {
       const std::size_t rows = index(term.rows);
@@ -282,12 +282,11 @@ class OrderSearch {
   }
 
   // Of every slot the best swap that gains, if there is one.
-  [[nodiscard]] std::vector<Swap> best_swaps() const {
-    // gains[s][u]: what slot s gains by taking slot u's channel.
-    std::vector<float> gains(channels_ * channels_);
+  [[nodiscard]] std::vector<Swap> best_swaps() {
+    gains_.resize(channels_ * channels_);
     for (std::size_t s = 0; s < channels_; ++s) {
       const float* worth = column_worth_.data() + s * channels_;
-      float* row = gains.data() + s * channels_;
+      float* row = gains_.data() + s * channels_;
       const std::size_t own = index(order_[s]);
       for (std::size_t u = 0; u < channels_; ++u) row[u] = worth[order_[u]] - worth[own];
       for (std::size_t t = 0; t < problem_.rows.size(); ++t) {
@@ -299,7 +298,7 @@ class OrderSearch {
     for (std::size_t s = 0; s < channels_; ++s) {
       Swap found{min_gain_, s, s};
       for (std::size_t u = 0; u < channels_; ++u) {
-        const float gain = gains[s * channels_ + u] + gains[u * channels_ + s];
+        const float gain = gains_[s * channels_ + u] + gains_[u * channels_ + s];
         if (gain > found.gain && !share_group(s, u)) found = {gain, s, u};
       }
       if (found.b != s) best.push_back(found);
@@ -310,9 +309,8 @@ class OrderSearch {
   // Then a column term's worths say nothing about a swap. (Where m differs between terms this passes over swaps that
   // change one of them only.)
   [[nodiscard]] bool share_group(std::size_t s, std::size_t u) const {
-    return std::ranges::any_of(problem_.columns, [&](const ColumnTerm& term) {
-      return s / index(term.m) == u / index(term.m);
-    });
+    return std::ranges::any_of(problem_.columns,
+                               [&](const ColumnTerm& term) { return s / index(term.m) == u / index(term.m); });
   }
 
   const OrderProblem& problem_;
@@ -320,6 +318,7 @@ class OrderSearch {
   Order order_;
   std::vector<float> column_worth_;              // slots x channels
   std::vector<std::vector<float>> block_worth_;  // of each row term: blocks x channels
+  std::vector<float> gains_;                     // slots x slots: what slot s gains by taking slot u's channel
   float min_gain_ = 0.0F;
   std::int64_t swaps_ = 0;
   std::array<std::array<float, kRowTile>, kMaxGroup> top_{};
@@ -337,6 +336,21 @@ void check(const OrderProblem& problem) {
     PARE_CHECK(term.n >= 1 && term.n <= term.m && index(term.m) <= kMaxGroup && term.v >= 1);
     PARE_CHECK(term.importance.size() == index(problem.channels) * row_elems(term));
   }
+}
+
+// Swaps until none gains; whether to go on. Where one channel outweighs all others by far, float32 can see gains that
+// are none, so that the true sum is looked at now and then.
+bool descend(const OrderProblem& problem, OrderSearch& search, const std::function<bool()>& keep_going) {
+  constexpr int kRoundsBetweenChecks = 64;
+  double kept = 0.0;
+  for (int round = 0; search.round() > 0; ++round) {
+    if (!keep_going()) return false;
+    if (round % kRoundsBetweenChecks != 0) continue;
+    const double now = kept_importance(problem, search.order());
+    if (now <= kept) break;
+    kept = now;
+  }
+  return true;
 }
 
 }  // namespace
@@ -364,7 +378,7 @@ OrderSearchResult search_order(const OrderProblem& problem, const OrderSearchOpt
       search.move_to(result.order);
       search.shuffle(1 + problem.channels / 8, rng);
     }
-    while (going && search.round() > 0) going = keep_going();
+    going = descend(problem, search, keep_going);
     const double kept = kept_importance(problem, search.order());
     if (kept > result.kept_after) {
       result.kept_after = kept;

@@ -1,14 +1,16 @@
-// In which order a layer's channels should stand so that sparse patterns keep the most of its weights. Plain memory; knows
-// nothing of graphs.
+// In which order a layer's channels should stand so that sparse patterns keep the most of its weights. Plain memory;
+// knows nothing of graphs.
 //
 // Channels stand in *slots*. Two kinds of weights care about which channel is in which:
-//   * Those that read the channels (ColumnTerm): m neighbouring columns form a group, of which each row, or block of rows,
+//   * Those that read the channels (ColumnTerm): m neighbouring columns form a group, of which each row, or block of
+//   rows,
 //     keeps the n largest. Few large columns should meet in one group. (Pool and Yu, "Channel Permutations for N:M
 //     Sparsity", NeurIPS 2021.)
-//   * Those that write them in V:N:M (RowTerm): v neighbouring rows form a block with one mask. Rows with alike importance
+//   * Those that write them in V:N:M (RowTerm): v neighbouring rows form a block with one mask. Rows with alike
+//   importance
 //     should meet in one block. (Balanced clustering, as in gyro-permutation: Yu et al., arXiv 2407.20496.)
-// Both speak about one permutation, so that one search serves every weight that a channel set touches: greedy swaps of two
-// channels, the best first, until none gains, then a bounded number of escapes from that optimum by random swaps.
+// Both speak about one permutation, so that one search serves every weight that a channel set touches: greedy swaps of
+// two channels, the best first, until none gains, then a bounded number of escapes from that optimum by random swaps.
 #pragma once
 
 #include <cstddef>
@@ -43,7 +45,7 @@ struct OrderProblem {
 struct OrderSearchOptions {
   std::uint64_t seed = 0;
   int escapes = 8;
-  // Asked once a round of swaps (fractions of a second); false ends the search with the best order so far.
+  // Asked before the table is made and after every round of swaps; false ends the search with the best order so far.
   std::function<bool()> keep_going = nullptr;
 };
 
@@ -58,8 +60,8 @@ struct OrderSearchResult {
 // they have.
 [[nodiscard]] double kept_importance(const OrderProblem& problem, const std::vector<std::int64_t>& order);
 
-// The same result on every machine for the same problem and seed, unless keep_going ends it. Memory: channels^2 floats
-// and the importances. Time: about (channels^2 + 2 m swaps channels) * rows additions a column term.
+// The same result for the same problem and seed, unless keep_going ends it. Memory: 2 channels^2 floats beside the
+// importances. Time: about (channels^2 + 2 m swaps channels) * rows additions a column term.
 // Preconditions: 1 <= n <= m <= 16, v >= 1, sizes match, importances are finite and not negative.
 [[nodiscard]] OrderSearchResult search_order(const OrderProblem& problem, const OrderSearchOptions& options);
 

@@ -101,16 +101,18 @@ TEST(PermuteForSparsity, SharesOneOrderBetweenTheBlocksOfAResNet) {
     if (name.starts_with("layer1.") || name.starts_with("layer2.0")) patterns[name] = {16, 2, 4};
   }
   const SparsityPermutation found = permute_for_sparsity(graph, patterns, {.escapes = 0});
-  EXPECT_EQ(FloatReference(found.graph).run(random_image(graph, 3)),
-            FloatReference(graph).run(random_image(graph, 3)));
+  EXPECT_EQ(FloatReference(found.graph).run(random_image(graph, 3)), FloatReference(graph).run(random_image(graph, 3)));
   EXPECT_GT(found.fraction_after, found.fraction_before * 1.003);
 }
 
 TEST(PermuteForSparsity, SaysWhatIsFixedAndWhy) {
   const Graph graph = graph::builtin("convnet", 1, 1, 28, 28, 10);
-  const SparsityPermutation found = permute_for_sparsity(
-      graph, {{"conv1.weight", {16, 2, 4}}, {"conv2.weight", {64, 2, 4}}, {"fc1.weight", {64, 2, 4}}, {"fc2.weight", kTwoFour}},
-      {.escapes = 0});
+  const SparsityPermutation found = permute_for_sparsity(graph,
+                                                         {{"conv1.weight", {16, 2, 4}},
+                                                          {"conv2.weight", {64, 2, 4}},
+                                                          {"fc1.weight", {64, 2, 4}},
+                                                          {"fc2.weight", kTwoFour}},
+                                                         {.escapes = 0});
   ASSERT_EQ(found.weights.size(), 4U);
   const auto expect = [&](std::size_t i, const std::string& pattern, const std::string& columns,
                           const std::string& rows) {
@@ -133,6 +135,18 @@ TEST(PermuteForSparsity, SaysWhatIsFixedAndWhy) {
   EXPECT_EQ(odd.weights.at(0).kept_after, odd.weights.at(0).total);
   EXPECT_NE(odd.weights.at(0).columns_fixed.find("depthwise"), std::string::npos);
   EXPECT_EQ(odd.fraction_after, 1.0);
+}
+
+TEST(PermuteForSparsity, LeavesSetsAloneThatAreTooLargeForItsTables) {
+  testing::NetworkBuilder net(1, {graph::kBatch, 4});
+  const std::map<std::string, graph::Attribute> matrix{{"transB", std::int64_t{1}}};
+  net.node("wide", "Gemm", {"input"}, {{".weight", {8193, 4}}}, matrix);
+  net.node("narrow", "Gemm", {"wide.out"}, {{".weight", {2, 8193}}}, matrix);
+  const SparsityPermutation found =
+      permute_for_sparsity(net.finish(), {{"wide.weight", {64, 2, 4}}, {"narrow.weight", kTwoFour}});
+  EXPECT_EQ(found.weights.at(0).rows_fixed, "the search takes at most 8192 channels, not 8193");
+  EXPECT_EQ(found.weights.at(1).columns_fixed, "the search takes at most 8192 channels, not 8193");
+  EXPECT_TRUE(found.sets.at(1).order.empty());
 }
 
 TEST(PermuteForSparsity, RepeatsForASeed) {
@@ -182,8 +196,8 @@ TEST(PermuteForSparsity, ImpossibleCallsSayWhatToDo) {
   Graph graph = graph::builtin("mlp", 2, 1, 2, 2, 3);
   EXPECT_PARE_ERROR(permute_for_sparsity(graph, {{"fc2.wieght", kTwoFour}}), kNotFound, "'fc2.weight'");
   EXPECT_PARE_ERROR(permute_for_sparsity(graph, {{"fc2.bias", kTwoFour}}), kNotFound, "no such weight");
-  for (const VnmPattern& pattern : {VnmPattern{1, 4, 4}, VnmPattern{1, 0, 4}, VnmPattern{1, 2, 17}, VnmPattern{0, 2, 4},
-                                    VnmPattern{65537, 2, 4}}) {
+  for (const VnmPattern& pattern :
+       {VnmPattern{1, 4, 4}, VnmPattern{1, 0, 4}, VnmPattern{1, 2, 17}, VnmPattern{0, 2, 4}, VnmPattern{65537, 2, 4}}) {
     EXPECT_PARE_ERROR(permute_for_sparsity(graph, {{"fc2.weight", pattern}}), kInvalidArgument, "fc2.weight");
   }
   const Patterns patterns{{"fc2.weight", kTwoFour}};
@@ -194,9 +208,11 @@ TEST(PermuteForSparsity, ImpossibleCallsSayWhatToDo) {
                     "max_seconds");
   Initializer& weight = graph.initializers.at("fc2.weight");
   std::vector<float> values(512 * 512, 0.5F);
-  values[77] = std::numeric_limits<float>::quiet_NaN();
-  weight = Initializer::f32(weight.shape, values);
-  EXPECT_PARE_ERROR(permute_for_sparsity(graph, patterns), kNumeric, "fc2.weight");
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), 1e30F}) {
+    values[77] = bad;
+    weight = Initializer::f32(weight.shape, values);
+    EXPECT_PARE_ERROR(permute_for_sparsity(graph, patterns), kNumeric, "fc2.weight");
+  }
 }
 
 }  // namespace

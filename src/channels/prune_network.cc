@@ -53,9 +53,10 @@ std::vector<double> scores_of(const Graph& graph, const ChannelSet& set, const C
   }
   const auto gradient = config.gradients.find(axis.initializer);
   if (gradient == config.gradients.end() || gradient->second.size() != values.size()) {
-    throw Error(ErrorCategory::kInvalidArgument,
-                str_cat("the gradient of '", axis.initializer, "' is missing or has not its ", values.size(), " elements"),
-                describe(graph, set), "the Taylor criterion needs the gradient of every weight that is pruned");
+    throw Error(
+        ErrorCategory::kInvalidArgument,
+        str_cat("the gradient of '", axis.initializer, "' is missing or has not its ", values.size(), " elements"),
+        describe(graph, set), "the Taylor criterion needs the gradient of every weight that is pruned");
   }
   return taylor_scores(values, gradient->second, set.channels);
 }
@@ -85,10 +86,10 @@ std::vector<double> set_levels(const Graph& graph, const std::vector<ChannelSet>
                     describe(graph, sets[i]), "leave the weight out of the levels");
       }
       if (levels[i].value_or(level) != level) {
-        throw Error(ErrorCategory::kInvalidArgument,
-                    str_cat("'", name, "' has level ", level, ", but shares its channels with a weight of level ",
-                            *levels[i]),
-                    describe(graph, sets[i]), "give weights whose outputs are added one level");
+        throw Error(
+            ErrorCategory::kInvalidArgument,
+            str_cat("'", name, "' has level ", level, ", but shares its channels with a weight of level ", *levels[i]),
+            describe(graph, sets[i]), "give weights whose outputs are added one level");
       }
       levels[i] = level;
     }

@@ -1,9 +1,9 @@
-// Channel pruning that really shrinks a network: in every channel set that may change, the channels with the least scores
-// go, with all that belongs to them.
+// Channel pruning that really shrinks a network: in every channel set that may change, the channels with the least
+// scores go, with all that belongs to them.
 //
-// It works on the float graph between two stages of training: the pruned network is trained further. Sets behind residual
-// sums are pruned as one, where torch.ao.pruning fails or shrinks nothing, and biases follow. prune_channels says what
-// the result computes.
+// It works on the float graph between two stages of training: the pruned network is trained further. Sets behind
+// residual sums are pruned as one, where torch.ao.pruning fails or shrinks nothing, and biases follow. prune_channels
+// says what the result computes.
 #pragma once
 
 #include <cstdint>
@@ -50,10 +50,10 @@ struct PrunedNetwork {
   std::vector<PrunedSet> sets;  // all of find_channel_sets(graph), in its order
 };
 
-// The score of each channel of a set: the sum over all weights (or batch norms) that the criterion looks at, each divided
-// by its mean over the channels, as layers differ in scale. Rows that belong to one channel (a multiplicity) are one.
-// Throws kInvalidArgument where there is nothing to look at (kBatchNormScale without a batch norm), or a gradient is
-// missing or has another size; kNumeric for scores that are not finite.
+// The score of each channel of a set: the sum over all weights (or batch norms) that the criterion looks at, each
+// divided by its mean over the channels, as layers differ in scale. Rows that belong to one channel (a multiplicity)
+// are one. Throws kInvalidArgument where there is nothing to look at (kBatchNormScale without a batch norm), or a
+// gradient is missing or has another size; kNumeric for scores that are not finite.
 [[nodiscard]] std::vector<double> channel_scores(const graph::Graph& graph, const ChannelSet& set,
                                                  const ChannelPruningConfig& config);
 

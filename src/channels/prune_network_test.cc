@@ -164,10 +164,9 @@ TEST(PruneNetwork, ImpossibleCallsSayWhatToDo) {
   EXPECT_PARE_ERROR(
       channel_scores(graph, set, with([](Config& c) { c.criterion = ChannelCriterion::kBatchNormScale; })),
       kInvalidArgument, "batch norm");
-  EXPECT_EQ(prune_network(graph, with([](Config& c) { c.criterion = ChannelCriterion::kBatchNormScale; }))
-                .sets[1]
-                .reason,
-            "it has no batch norm whose scale could be looked at");
+  EXPECT_EQ(
+      prune_network(graph, with([](Config& c) { c.criterion = ChannelCriterion::kBatchNormScale; })).sets[1].reason,
+      "it has no batch norm whose scale could be looked at");
   std::vector<float> values(512 * 4, 1.0F);
   values[9] = std::numeric_limits<float>::infinity();
   graph.initializers.at("fc1.weight") = Initializer::f32({512, 4}, values);

@@ -54,7 +54,8 @@ namespace pare::channels::testing {
     for (std::int64_t row = 0; row < term.rows; ++row) {
       for (std::size_t first = 0; first < order.size(); first += static_cast<std::size_t>(term.m)) {
         std::vector<double> group;
-        for (std::size_t slot = first; slot < std::min(order.size(), first + static_cast<std::size_t>(term.m)); ++slot) {
+        for (std::size_t slot = first; slot < std::min(order.size(), first + static_cast<std::size_t>(term.m));
+             ++slot) {
           group.push_back(at(term.importance, order[slot], term.rows, row));
         }
         kept += largest(std::move(group), term.n);
