@@ -154,7 +154,7 @@ class OrderSearch {
       total = std::accumulate(term.importance.begin(), term.importance.end(), total);
       block_worth_.emplace_back((channels_ + index(term.v) - 1) / index(term.v) * channels_);
     }
-    // Above the rounding of float32 sums, so that no swap is ever undone by another.
+    // Above the rounding of float32 sums, so that swaps do not undo each other.
     min_gain_ = static_cast<float>(1e-5 * total / static_cast<double>(channels_));
   }
 
@@ -282,12 +282,11 @@ class OrderSearch {
   }
 
   // Of every slot the best swap that gains, if there is one.
-  [[nodiscard]] std::vector<Swap> best_swaps() const {
-    // gains[s][u]: what slot s gains by taking slot u's channel.
-    std::vector<float> gains(channels_ * channels_);
+  [[nodiscard]] std::vector<Swap> best_swaps() {
+    gains_.resize(channels_ * channels_);
     for (std::size_t s = 0; s < channels_; ++s) {
       const float* worth = column_worth_.data() + s * channels_;
-      float* row = gains.data() + s * channels_;
+      float* row = gains_.data() + s * channels_;
       const std::size_t own = index(order_[s]);
       for (std::size_t u = 0; u < channels_; ++u) row[u] = worth[order_[u]] - worth[own];
       for (std::size_t t = 0; t < problem_.rows.size(); ++t) {
@@ -299,7 +298,7 @@ class OrderSearch {
     for (std::size_t s = 0; s < channels_; ++s) {
       Swap found{min_gain_, s, s};
       for (std::size_t u = 0; u < channels_; ++u) {
-        const float gain = gains[s * channels_ + u] + gains[u * channels_ + s];
+        const float gain = gains_[s * channels_ + u] + gains_[u * channels_ + s];
         if (gain > found.gain && !share_group(s, u)) found = {gain, s, u};
       }
       if (found.b != s) best.push_back(found);
@@ -319,6 +318,7 @@ class OrderSearch {
   Order order_;
   std::vector<float> column_worth_;              // slots x channels
   std::vector<std::vector<float>> block_worth_;  // of each row term: blocks x channels
+  std::vector<float> gains_;                     // slots x slots: what slot s gains by taking slot u's channel
   float min_gain_ = 0.0F;
   std::int64_t swaps_ = 0;
   std::array<std::array<float, kRowTile>, kMaxGroup> top_{};
@@ -336,6 +336,21 @@ void check(const OrderProblem& problem) {
     PARE_CHECK(term.n >= 1 && term.n <= term.m && index(term.m) <= kMaxGroup && term.v >= 1);
     PARE_CHECK(term.importance.size() == index(problem.channels) * row_elems(term));
   }
+}
+
+// Swaps until none gains; whether to go on. Where one channel outweighs all others by far, float32 can see gains that
+// are none, so that the true sum is looked at now and then.
+bool descend(const OrderProblem& problem, OrderSearch& search, const std::function<bool()>& keep_going) {
+  constexpr int kRoundsBetweenChecks = 64;
+  double kept = 0.0;
+  for (int round = 0; search.round() > 0; ++round) {
+    if (!keep_going()) return false;
+    if (round % kRoundsBetweenChecks != 0) continue;
+    const double now = kept_importance(problem, search.order());
+    if (now <= kept) break;
+    kept = now;
+  }
+  return true;
 }
 
 }  // namespace
@@ -363,7 +378,7 @@ OrderSearchResult search_order(const OrderProblem& problem, const OrderSearchOpt
       search.move_to(result.order);
       search.shuffle(1 + problem.channels / 8, rng);
     }
-    while (going && search.round() > 0) going = keep_going();
+    going = descend(problem, search, keep_going);
     const double kept = kept_importance(problem, search.order());
     if (kept > result.kept_after) {
       result.kept_after = kept;

@@ -45,7 +45,7 @@ struct OrderProblem {
 struct OrderSearchOptions {
   std::uint64_t seed = 0;
   int escapes = 8;
-  // Asked once a round of swaps (fractions of a second); false ends the search with the best order so far.
+  // Asked before the table is made and after every round of swaps; false ends the search with the best order so far.
   std::function<bool()> keep_going = nullptr;
 };
 
@@ -60,8 +60,8 @@ struct OrderSearchResult {
 // they have.
 [[nodiscard]] double kept_importance(const OrderProblem& problem, const std::vector<std::int64_t>& order);
 
-// The same result on every machine for the same problem and seed, unless keep_going ends it. Memory: channels^2 floats
-// and the importances. Time: about (channels^2 + 2 m swaps channels) * rows additions a column term.
+// The same result for the same problem and seed, unless keep_going ends it. Memory: 2 channels^2 floats beside the
+// importances. Time: about (channels^2 + 2 m swaps channels) * rows additions a column term.
 // Preconditions: 1 <= n <= m <= 16, v >= 1, sizes match, importances are finite and not negative.
 [[nodiscard]] OrderSearchResult search_order(const OrderProblem& problem, const OrderSearchOptions& options);
 

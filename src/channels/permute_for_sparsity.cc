@@ -22,6 +22,8 @@ using graph::Node;
 
 constexpr std::int64_t kMaxGroup = 16;
 constexpr std::int64_t kMaxBlock = 65536;
+// The search has tables of channels^2 numbers: 512 MiB then.
+constexpr std::int64_t kMaxChannels = 8192;
 constexpr double kLeastGain = 1e-4;
 
 std::size_t index(std::int64_t value) { return static_cast<std::size_t>(value); }
@@ -116,8 +118,8 @@ std::vector<Layer> find_layers(const Graph& graph, const std::map<std::string, V
                   where, "2:4 is v = 1, n = 2, m = 4");
     }
     const auto values = graph.initializer(name).data.as<float>();
-    if (!std::ranges::all_of(values, [](float w) { return std::isfinite(w); })) {
-      throw Error(ErrorCategory::kNumeric, "it holds a number that is not finite", where,
+    if (!std::ranges::all_of(values, [](float w) { return std::isfinite(w * w); })) {
+      throw Error(ErrorCategory::kNumeric, "it holds a number that is not finite, or whose square is not", where,
                   "training has diverged: go back to a checkpoint before that, with a lower learning rate");
     }
   }
@@ -136,13 +138,18 @@ const ChannelAxis* find_axis(const ChannelSet& set, const std::string& weight, C
   return found == set.axes.end() ? nullptr : &*found;
 }
 
+std::string too_many(const ChannelSet& set) {
+  return str_cat("the search takes at most ", kMaxChannels, " channels, not ", set.channels);
+}
+
 // Why the set is not reordered for the sake of a weight that reads it, or writes it; "" if it is.
 std::string why_columns_stay(const ChannelSet& set, const ChannelAxis& axis, const VnmPattern& pattern) {
   if (!set.is_free()) return set.fixed;
   if (axis.multiplicity > 1) {
-    return str_cat("each channel is ", axis.multiplicity, " consecutive inputs, which groups of ", pattern.m,
-                   " do not mix with another's");
+    return str_cat("each channel is ", axis.multiplicity, " consecutive inputs, so groups of ", pattern.m,
+                   " lie within channels, but for those at their borders");
   }
+  if (set.channels > kMaxChannels) return too_many(set);
   return set.channels <= pattern.m ? str_cat("one group of ", pattern.m, " holds all ", set.channels, " channels") : "";
 }
 
@@ -150,6 +157,7 @@ std::string why_rows_stay(const ChannelSet& set, const ChannelAxis& axis, const 
   if (pattern.v == 1) return "each row has a mask of its own";
   if (!set.is_free()) return set.fixed;
   if (axis.multiplicity > 1) return str_cat("its outputs hang together in runs of ", axis.multiplicity);
+  if (set.channels > kMaxChannels) return too_many(set);
   return set.channels <= pattern.v ? str_cat("one block of ", pattern.v, " holds all ", set.channels, " outputs") : "";
 }
 

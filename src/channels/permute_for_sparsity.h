@@ -36,7 +36,7 @@ struct PermutationOptions {
   int max_sweeps = 3;         // they end earlier when one gains less than 1e-4 of what is kept
   int escapes = 8;            // from the local optimum of a set, from the second sweep on (OrderSearchOptions)
   double max_seconds = 60.0;  // the best order so far is taken then; results repeat only where this limit is not met
-  // Called several times a second at most; returning false ends the search like the time limit does.
+  // Called after every round of swaps, so keep it cheap; returning false ends the search like the time limit does.
   std::function<bool(const PermutationProgress&)> progress = nullptr;
 
   // Throws kInvalidArgument.
@@ -80,7 +80,7 @@ struct SparsityPermutation {
 // `patterns`: by name of the weight ("conv2.weight"); N:M is v = 1. Weights that are not named stay dense and do not
 // count. A depthwise weight has no groups of input channels: it is left dense, and reported so.
 // Throws kNotFound for a name that is no weight (with the nearest), kInvalidArgument for a pattern outside
-// 1 <= n < m <= 16, 1 <= v <= 65536, kNumeric for a weight that is not finite, and as find_channel_sets does.
+// 1 <= n < m <= 16, 1 <= v <= 65536, kNumeric for a weight whose square is not finite, and as find_channel_sets does.
 [[nodiscard]] SparsityPermutation permute_for_sparsity(const graph::Graph& graph,
                                                        const std::map<std::string, format::VnmPattern>& patterns,
                                                        const PermutationOptions& options = {});

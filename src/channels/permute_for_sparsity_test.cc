@@ -137,6 +137,18 @@ TEST(PermuteForSparsity, SaysWhatIsFixedAndWhy) {
   EXPECT_EQ(odd.fraction_after, 1.0);
 }
 
+TEST(PermuteForSparsity, LeavesSetsAloneThatAreTooLargeForItsTables) {
+  testing::NetworkBuilder net(1, {graph::kBatch, 4});
+  const std::map<std::string, graph::Attribute> matrix{{"transB", std::int64_t{1}}};
+  net.node("wide", "Gemm", {"input"}, {{".weight", {8193, 4}}}, matrix);
+  net.node("narrow", "Gemm", {"wide.out"}, {{".weight", {2, 8193}}}, matrix);
+  const SparsityPermutation found =
+      permute_for_sparsity(net.finish(), {{"wide.weight", {64, 2, 4}}, {"narrow.weight", kTwoFour}});
+  EXPECT_EQ(found.weights.at(0).rows_fixed, "the search takes at most 8192 channels, not 8193");
+  EXPECT_EQ(found.weights.at(1).columns_fixed, "the search takes at most 8192 channels, not 8193");
+  EXPECT_TRUE(found.sets.at(1).order.empty());
+}
+
 TEST(PermuteForSparsity, RepeatsForASeed) {
   const Graph graph = graph::builtin("convnet", 2, 1, 8, 8, 3);
   const Patterns patterns = all_weights(graph, {{16, 2, 4}});
@@ -196,9 +208,11 @@ TEST(PermuteForSparsity, ImpossibleCallsSayWhatToDo) {
                     "max_seconds");
   Initializer& weight = graph.initializers.at("fc2.weight");
   std::vector<float> values(512 * 512, 0.5F);
-  values[77] = std::numeric_limits<float>::quiet_NaN();
-  weight = Initializer::f32(weight.shape, values);
-  EXPECT_PARE_ERROR(permute_for_sparsity(graph, patterns), kNumeric, "fc2.weight");
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), 1e30F}) {
+    values[77] = bad;
+    weight = Initializer::f32(weight.shape, values);
+    EXPECT_PARE_ERROR(permute_for_sparsity(graph, patterns), kNumeric, "fc2.weight");
+  }
 }
 
 }  // namespace
