@@ -121,6 +121,8 @@ class NumberChecks {
       case Encoding::kBlock:
         return format::explain_invalid_block(codes, indices, block_layout(weight.shape, weight.block));
       case Encoding::kDense:
+      case Encoding::kInt4:  // check_int4
+      case Encoding::kInt4TwoFour:
         break;
     }
     return {};
