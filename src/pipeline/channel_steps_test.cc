@@ -66,7 +66,10 @@ TEST(PruneModel, ShrinksWhatAStateOfItsCanBeLoadedInto) {
   for (const char* name : {"convnet", "resnet20"}) {
     const graph::Graph whole = graph::builtin(name, 2, 1, 8, 8, 4);
     train::Model pruned(whole);
-    const std::string note = prune_model(pruned, {.sparsity_level = 0.5, .width_multiple = 4});
+    channels::ChannelPruningConfig config;
+    config.sparsity_level = 0.5;
+    config.width_multiple = 4;
+    const std::string note = prune_model(pruned, config);
     EXPECT_NE(note.find("stay"), std::string::npos) << note;
     EXPECT_EQ(pruned.weight("conv1.weight").dense().size(0), name == std::string("convnet") ? 16 : 8);
     pruned.eval();
