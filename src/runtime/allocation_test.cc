@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "pare/graph/testing/mixed_artifact.h"
 #include "pare/graph/testing/random_artifact.h"
 #include "pare/runtime/session.h"
 #include "pare/runtime/testing/temporary_artifact.h"
@@ -67,6 +68,17 @@ TEST(SessionAllocation, RunsAllocateNothingAfterTheFirst) {
       EXPECT_EQ(allocations, before) << threads << " threads";
     }
   }
+}
+
+TEST(SessionAllocation, NorDoMixedGraphs) {
+  const testing::TemporaryArtifact file(graph::testing::encoder_artifact(1));
+  Session session = Session::load(file.path(), {.threads = 2, .max_batch = 4});
+  const std::vector<float> input(static_cast<std::size_t>(6 * session.input_elems()), 0.5F);
+  std::vector<float> output(static_cast<std::size_t>(6 * session.classes()));
+  session.run(std::span<const float>(input), 6, output);
+  const std::int64_t before = allocations;
+  for (int repeat = 0; repeat < 5; ++repeat) session.run(std::span<const float>(input), 6, output);
+  EXPECT_EQ(allocations, before);
 }
 
 }  // namespace
