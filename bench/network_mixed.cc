@@ -40,8 +40,7 @@ class Mixing {
   }
 
   void declare_codes(const std::string& value, const std::string& scale_name) {
-    result_.values[value] = {
-        .dtype = DType::kU8, .shape = {}, .quantization = quantization_of(scales_, scale_name)};
+    result_.values[value] = {.dtype = DType::kU8, .shape = {}, .quantization = quantization_of(scales_, scale_name)};
     codes_[scale_name] = value;
   }
 
@@ -50,11 +49,8 @@ class Mixing {
     if (!codes_.contains(value)) {
       const std::string name = "quantize_" + value;
       declare_codes(name + ".out", value);
-      result_.nodes.push_back({.name = name,
-                               .op_type = "QuantizeLinear",
-                               .inputs = {value},
-                               .output = name + ".out",
-                               .attributes = {}});
+      result_.nodes.push_back(
+          {.name = name, .op_type = "QuantizeLinear", .inputs = {value}, .output = name + ".out", .attributes = {}});
     }
     return codes_.at(value);
   }

@@ -103,6 +103,19 @@ TEST_F(PareRun, HelpSaysWhatThereIsAndReturnsZero) {
   EXPECT_EQ(run("--version").out, "pare-run " PARE_VERSION "\n");
 }
 
+TEST_F(PareRun, AModelThatTakesNoImagesIsShownAndTimedButNotInferred) {
+  const runtime::testing::TemporaryArtifact encoder(graph::testing::encoder_artifact(42));
+  const std::string model = encoder.path().string();
+  for (const char* command : {"infer ", "eval "}) {
+    expect_error(str_cat(command, model, " --images ", images_path_, " --labels ", labels_path_), 1,
+                 "float32 [9, 24]: it does not classify images");
+  }
+  EXPECT_EQ(json("inspect " + model).at("output_shape"), (Json{9, 24}));
+  EXPECT_NE(run("inspect " + model).out.find("[9, 24], float32"), std::string::npos);
+  EXPECT_GT(json("bench " + model + " --batch 2 --rounds 2").at("seconds").at("min"), 0.0);
+  EXPECT_EQ(run("verify " + model).code, 0);
+}
+
 TEST_F(PareRun, UsageErrorsReturnTwoAndSuggestWhatWasMeant) {
   expect_error("", 2, "infer, eval, bench, inspect, verify");
   expect_error("infr " + model_, 2, "did you mean 'infer'?");

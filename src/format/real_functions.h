@@ -24,16 +24,16 @@ inline constexpr float kLn2Low = -2.12194440e-4F;
 inline constexpr float kExpTerms[] = {1.9875691500e-4F, 1.3981999507e-3F, 8.3334519073e-3F,
                                       4.1665795894e-2F, 1.6666665459e-1F, 5.0000001201e-1F};
 inline constexpr float kErfMost = 4.0F;
-inline constexpr float kErfTop[] = {-2.72614225801306e-10F, 2.77068142495902e-08F, -2.10102402082508e-06F,
+inline constexpr float kErfTop[] = {-2.72614225801306e-10F, 2.77068142495902e-08F,  -2.10102402082508e-06F,
                                     -5.69250639462346e-05F, -7.34990630326855e-04F, -2.95459980854025e-03F,
                                     -1.60960333262415e-02F};
 inline constexpr float kErfBottom[] = {-1.45660718464996e-05F, -2.13374055278905e-04F, -1.68282697438203e-03F,
                                        -7.37332916720468e-03F, -1.42647390514189e-02F};
 inline constexpr float kRootOfHalf = 0.70710678118654752F;
 
-// e^x for x <= 0, as in Cephes' expf (Moshier, netlib.org/cephes): x = n ln 2 + r with |r| <= ln 2 / 2, and a polynomial
-// of degree 7. Relative error at most 2^-23 (measured over 3 million x; 0.7 units in the last place); e^0 = 1. Below
-// kExpLeast it gives e^kExpLeast.
+// e^x for x <= 0, as in Cephes' expf (Moshier, netlib.org/cephes): x = n ln 2 + r with |r| <= ln 2 / 2, and a
+// polynomial of degree 7. Relative error at most 2^-23 (measured over 3 million x; 0.7 units in the last place); e^0
+// = 1. Below kExpLeast it gives e^kExpLeast.
 [[nodiscard]] inline float exp_nonpositive(float x) {
   const float limited = greater(x, kExpLeast);
   const float shifted = limited * kLog2E + kRoundToWhole;

@@ -56,17 +56,6 @@ template <typename T>
   return offset == kGraphInput ? reinterpret_cast<const T*>(context.real) : at<const T>(context, offset);
 }
 
-// Into how many blocks `items` of work are cut: one for one thread, which then passes over its weights only once.
-[[nodiscard]] inline std::int64_t block_count(const ThreadPool& pool, std::int64_t items, std::int64_t work_per_item) {
-  if (pool.threads() == 1 || items == 0) return 1;
-  const auto tile = static_cast<std::int64_t>(tile_items(pool, items, work_per_item));
-  return (items + tile - 1) / tile;
-}
-
-[[nodiscard]] inline void* scratch_of(const RunContext& context, std::size_t slot) {
-  return context.scratch + slot * context.scratch_stride;
-}
-
 // body(m_begin, m_end, n_begin, n_end, scratch) over C[m, n], in parallel; columns begin at multiples of n_tile. They
 // are cut first: their weights are then read by one thread only.
 template <typename Body>

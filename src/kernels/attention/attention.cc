@@ -64,8 +64,7 @@ const AttentionKernel& find_attention_kernel(Isa isa) {
 
 void reference_attention(const AttentionArgs& args, std::int64_t begin, std::int64_t end, void* scratch) {
   for (std::int64_t head = begin; head < end; ++head) {
-    const std::int64_t first =
-        head / args.heads * args.length * args.stride() + head % args.heads * args.head_elems;
+    const std::int64_t first = head / args.heads * args.length * args.stride() + head % args.heads * args.head_elems;
     for (std::int64_t i = 0; i < args.length; ++i) {
       const std::int64_t at = first + i * args.stride();
       attend(args, args.q + at, args.k + first, args.v + first, at, static_cast<float*>(scratch));

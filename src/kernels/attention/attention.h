@@ -5,8 +5,9 @@
 //   y_c = (float(sum over j of e_j * (v_jc - 128)) * (1 / float(sum e_j)) + float(128 - v_zero_point)) * v_scale
 //
 // y as float32 or quantized. No product needs the zero point of K or V: another one moves all scores of a row alike,
-// which the softmax takes out (so K's is not asked for), and a weighted mean of v as much as each v. The weights e_j are
-// rounded before they are divided by their sum, so the largest always has all 8 bits, however many keys share a row.
+// which the softmax takes out (so K's is not asked for), and a weighted mean of v as much as each v. The weights e_j
+// are rounded before they are divided by their sum, so the largest always has all 8 bits, however many keys share a
+// row.
 //
 // Preconditions: score_scale * 2^31 finite, length and head_elems at most graph::kMaxReductionElems, 33155, so that no
 // sum leaves int32 and float32 holds the sum of e_j. Rules for kernels: qgemm/qgemm.h.

@@ -7,7 +7,7 @@ float attention_softmax_avx512(const float* scores, std::int64_t length, std::ui
 }
 
 void attention_finish_avx512(const AttentionArgs& args, const float* sums, float inverse, std::int64_t first,
-                           std::int64_t count) {
+                             std::int64_t count) {
   finish_row(args, sums, inverse, first, count);
 }
 

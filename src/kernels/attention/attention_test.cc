@@ -19,12 +19,14 @@ using testing::kPoisons;
 struct Extents {
   std::int64_t batch, length, heads, head_elems;
 };
-constexpr Extents kGrid[] = {{1, 1, 1, 1},  {1, 2, 1, 3},   {2, 7, 3, 5},   {1, 16, 2, 16}, {1, 17, 1, 63},
-                             {1, 48, 2, 64}, {1, 49, 1, 65}, {2, 63, 2, 20}, {1, 130, 2, 64}, {1, 200, 1, 100}};
+constexpr Extents kGrid[] = {{1, 1, 1, 1},    {1, 2, 1, 3},    {2, 7, 3, 5},    {1, 16, 2, 16}, {1, 17, 1, 63},
+                             {1, 48, 2, 64},  {1, 49, 1, 65},  {2, 63, 2, 20},  {1, 64, 1, 16}, {1, 128, 2, 64},
+                             {1, 130, 2, 64}, {1, 68, 1, 128}, {1, 200, 1, 100}};
 
 std::vector<std::uint8_t> codes(Rng& rng, std::int64_t count) {
   std::vector<std::uint8_t> all(static_cast<std::size_t>(count));
-  for (std::uint8_t& code : all) code = static_cast<std::uint8_t>(rng.below(8) == 0 ? rng.below(2) * 255 : rng.below(256));
+  for (std::uint8_t& code : all)
+    code = static_cast<std::uint8_t>(rng.below(8) == 0 ? rng.below(2) * 255 : rng.below(256));
   return all;
 }
 
@@ -122,7 +124,8 @@ TEST(Attention, ReferenceIsAttentionOfTheRealNumbersWhateverTheZeroPoints) {
     std::vector<double> z(kLength, 0.0);
     double greatest = -1e30;
     for (std::int64_t j = 0; j < kLength; ++j) {
-      for (std::int64_t c = 0; c < kElems; ++c) z[j] += real(q, i * kElems + c, q_zero) * real(k, j * kElems + c, k_zero);
+      for (std::int64_t c = 0; c < kElems; ++c)
+        z[j] += real(q, i * kElems + c, q_zero) * real(k, j * kElems + c, k_zero);
       z[j] /= std::sqrt(double{kElems});
       greatest = std::max(greatest, z[j]);
     }

@@ -1,6 +1,7 @@
 // Rows of `features` numbers to mean 0 and variance 1, each feature then scaled and moved:
 //
-//   mean = sum x / n      d = x - mean      variance = sum d^2 / n      y = (d * (1 / sqrt(variance + epsilon))) * w + b
+//   mean = sum x / n      d = x - mean      variance = sum d^2 / n      y = (d * (1 / sqrt(variance + epsilon))) * w +
+//   b
 //
 // Sums are taken in 16 parts (format/real_functions.h), every operation is rounded to float32. ONNX's
 // LayerNormalization over the last axis; the result as float32 or quantized to uint8 codes. Rules for kernels:

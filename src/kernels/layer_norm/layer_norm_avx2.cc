@@ -2,6 +2,8 @@
 
 namespace pare::kernels {
 
-void run_layer_norm_avx2(const LayerNormArgs& args, std::int64_t begin, std::int64_t end) { run_layer_norm(args, begin, end); }
+void run_layer_norm_avx2(const LayerNormArgs& args, std::int64_t begin, std::int64_t end) {
+  run_layer_norm(args, begin, end);
+}
 
 }  // namespace pare::kernels
