@@ -96,11 +96,12 @@ template <NBitsForm kForm>
 void pack_nbits(const NBitsWeights& weights, void* packed);
 
 // Implementations, named as the table names them.
-[[nodiscard]] std::size_t nbits_no_scratch(const MatMulNBitsArgs& args);
-[[nodiscard]] std::size_t nbits_starts_scratch(const MatMulNBitsArgs& args);
+inline std::size_t nbits_no_scratch(const MatMulNBitsArgs& /*args*/) { return 0; }
 void matmul_nbits_run_scalar(const MatMulNBitsArgs& args, std::int64_t m_begin, std::int64_t m_end,
                              std::int64_t n_begin, std::int64_t n_end, void* scratch);
 #if defined(__x86_64__)
+// Of dense weights, which args.packed must point to.
+[[nodiscard]] std::size_t nbits_starts_scratch(const MatMulNBitsArgs& args);
 [[nodiscard]] NBitsTileKernel nbits_dense_avx2(std::int64_t rows);
 [[nodiscard]] NBitsTileKernel nbits_two_four_avx2(std::int64_t rows);
 void nbits_starts_avx2(const std::uint8_t* row, std::int64_t blocks, std::int64_t group_blocks, std::int32_t* out);

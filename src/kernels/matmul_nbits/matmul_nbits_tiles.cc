@@ -1,5 +1,8 @@
-// Panels outside, so that one comes from memory once; rows of A in blocks whose tiles pass over it.
+// Panels outside, so that one comes from memory once; rows of A in blocks whose tiles pass over it. For the instruction
+// sets that have tiles.
 #include "pare/kernels/matmul_nbits/matmul_nbits_args.h"
+
+#if defined(__x86_64__)
 
 namespace pare::kernels {
 
@@ -67,8 +70,6 @@ void run(const NBitsTileSet& set, const MatMulNBitsArgs& args, std::int64_t m_be
 
 }  // namespace
 
-std::size_t nbits_no_scratch(const MatMulNBitsArgs& /*args*/) { return 0; }
-
 std::size_t nbits_starts_scratch(const MatMulNBitsArgs& args) {
   const std::int64_t rows = args.m < kBlockRows ? args.m : kBlockRows;
   return static_cast<std::size_t>(rows * header_of(args.packed).groups()) * sizeof(std::int32_t);
@@ -79,9 +80,9 @@ std::size_t nbits_starts_scratch(const MatMulNBitsArgs& args) {
                               std::int64_t n_begin, std::int64_t n_end, void* scratch) {                               \
     run({nbits_dense_##isa, nbits_two_four_##isa, nbits_starts_##isa}, args, m_begin, m_end, n_begin, n_end, scratch); \
   }
-#if defined(__x86_64__)
 PARE_NBITS_TILES(avx2)
 PARE_NBITS_TILES(avx512vnni)
-#endif
 
 }  // namespace pare::kernels
+
+#endif
