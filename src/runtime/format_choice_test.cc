@@ -68,6 +68,11 @@ TEST(FormatChoice, BlocksRunAsStoredWhereFewAreKept) {
   EXPECT_GT(choose({4, 4}, 0.1, Isa::kAvx512Vnni).speed_up, choose({1, 4}, 0.1, Isa::kAvx512Vnni).speed_up);
   EXPECT_EQ(choose({1, 4}, 0.8, Isa::kAvx512Vbmi).format, WeightFormat::kDense);
   EXPECT_EQ(choose({4, 1}, 0.25, Isa::kAvx512Vbmi).format, WeightFormat::kDense);  // every step keeps something
+  const auto one_row = [](double kept) {
+    return choose_format(kOneRow, WeightFormat::kBlock, {}, Isa::kAvx512Vbmi, CpuVendor::kAmd, {{1, 4}, kept}).format;
+  };
+  EXPECT_EQ(one_row(0.1), WeightFormat::kBlock);
+  EXPECT_EQ(one_row(0.5), WeightFormat::kDense);
   const FormatChoice avx2 = choose({1, 4}, 0.1, Isa::kAvx2);
   EXPECT_EQ(avx2.format, WeightFormat::kDense);
   EXPECT_EQ(avx2.note, "stored 1x4, run dense: on this processor avx2 gains nothing from 1x4 at 196 rows an image");

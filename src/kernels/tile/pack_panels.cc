@@ -164,7 +164,8 @@ PanelLayout panel_layout(const CanonicalWeights& weights, WeightFormat format, P
   if (format == WeightFormat::kVnm && has_vnm_kernel(weights.vnm)) {
     layout.format = format;
     layout.vnm = vnm_shape(weights.vnm.n, weights.vnm.m, layout.c);
-    layout.own_indices = weights.vnm.v < kPanelColumns && kind == PanelKind::kPermuted;
+    layout.permuted = kind == PanelKind::kPermuted;
+    layout.own_indices = layout.permuted && weights.vnm.v < kPanelColumns;
     if (weights.vnm.v < kPanelColumns && !layout.own_indices) layout.columns = weights.vnm.v;
   } else if (format == WeightFormat::kTwoFour) {
     layout.format = format;

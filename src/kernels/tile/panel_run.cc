@@ -127,7 +127,7 @@ std::size_t panel_scratch_bytes(const PanelLayout& layout) {
     case WeightFormat::kTwoFour:
       return static_cast<std::size_t>(layout.taps * ceil_div(layout.c, 32) * 256 * 4);
     case WeightFormat::kVnm:
-      return static_cast<std::size_t>(2 * gathered_bytes(layout));
+      return static_cast<std::size_t>(layout.permuted ? 0 : 2 * gathered_bytes(layout));
     case WeightFormat::kDense:
     case WeightFormat::kBlock:
       break;
@@ -142,7 +142,7 @@ void run_panels(const PanelRun& run, const PanelTile* tiles, std::int64_t count,
   const std::int64_t tap_control_bytes = ceil_div(layout.c, 32) * 256;
   std::uint8_t* control = static_cast<std::uint8_t*>(scratch);
   Gather gather(run, layout, scratch);
-  const bool gathers = layout.format == WeightFormat::kVnm && run.tiles->gather_vnm != nullptr;
+  const bool gathers = layout.format == WeightFormat::kVnm && !layout.permuted;
   if (gathers) gather.first(panel_at(run, n_begin), tiles[0]);
   TileArgs args;
   args.c = layout.c;

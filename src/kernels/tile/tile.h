@@ -69,7 +69,8 @@ struct PanelLayout {
   WeightFormat format = WeightFormat::kDense;
   bool line_taps = false;  // a tap is a whole line of a convolution's kernel
   bool negative_sums = false;
-  bool own_indices = false;  // V:N:M: every 16 columns of a panel have indices of their own
+  bool permuted = false;     // V:N:M: of PanelKind::kPermuted
+  bool own_indices = false;  // and every 16 columns of a panel have indices of their own
   VnmShape vnm;
   std::int64_t columns = kPanelColumns;  // of a panel, but of the last
   std::int64_t taps = 1;
@@ -119,7 +120,7 @@ inline constexpr std::int64_t kPackedHeaderBytes = 64;
 enum class PanelKind : std::uint8_t {
   kPlain,
   kSigned,    // negative_sums
-  kPermuted,  // V:N:M, V = 16 and 32: own_indices instead of panels of V columns
+  kPermuted,  // V:N:M whose tiles gather nothing; V = 16 and 32: own_indices instead of panels of V columns
 };
 
 // The layout in which tiles run these weights. Stored zeros that no tile makes use of give dense panels: V:N:M with V
