@@ -167,53 +167,58 @@ class OrderSearch {
   [[nodiscard]] std::int64_t swaps() const { return swaps_; }
 
   // Fills the tables, for the order that is there.
-  void start() { update(std::vector<bool>(channels_, true)); }
+  void start() { update(Changes(channels_, true)); }
 
   void move_to(const Order& order) {
-    std::vector<bool> touched(channels_, false);
+    Changes changes(channels_);
     for (std::size_t slot = 0; slot < channels_; ++slot) {
-      if (order_[slot] != order[slot]) touch(slot, touched);
+      changes.slots[slot] = changes.rows[slot] = order_[slot] != order[slot];
     }
     order_ = order;
-    update(touched);
+    update(changes);
   }
 
   // One round of the best swaps whose groups are disjoint, at most `per_block` in any block; how many.
   std::int64_t round(std::int64_t per_block) {
     std::vector<Swap> wanted = best_swaps();
     std::ranges::stable_sort(wanted, std::greater<>(), &Swap::gain);
-    std::vector<bool> touched(channels_, false);
+    std::vector<bool> taken(channels_, false);
+    Changes changes(channels_);
     BlockCounts counts;
     for (const RowTerm& term : problem_.rows) counts.emplace_back(channels_ / index(term.v) + 1, 0);
     std::int64_t count = 0;
     for (const Swap& swap : wanted) {
-      if (touched[swap.a] || touched[swap.b]) continue;
-      if (is_full(counts, swap.a, per_block) || is_full(counts, swap.b, per_block)) continue;
-      count_in(counts, swap.a);
-      count_in(counts, swap.b);
-      std::swap(order_[swap.a], order_[swap.b]);
-      touch(swap.a, touched);
-      touch(swap.b, touched);
+      if (taken[swap.a] || taken[swap.b]) continue;
+      if (shared_blocks(swap.a, swap.b) == 0) {
+        if (is_full(counts, swap.a, per_block) || is_full(counts, swap.b, per_block)) continue;
+        count_in(counts, swap.a);
+        count_in(counts, swap.b);
+      }
+      exchange(swap.a, swap.b, changes);
+      mark_groups(swap.a, taken);
+      mark_groups(swap.b, taken);
       ++count;
     }
-    update(touched);
+    update(changes);
     swaps_ += count;
     return count;
   }
 
   void shuffle(std::int64_t count, Rng& rng) {
-    std::vector<bool> touched(channels_, false);
+    Changes changes(channels_);
     for (std::int64_t i = 0; i < count; ++i) {
       const std::size_t a = rng.below(channels_);
-      const std::size_t b = rng.below(channels_);
-      std::swap(order_[a], order_[b]);
-      touch(a, touched);
-      touch(b, touched);
+      exchange(a, rng.below(channels_), changes);
     }
-    update(touched);
+    update(changes);
   }
 
  private:
+  // Slots with another channel than before, and those of them whose blocks have other rows.
+  struct Changes {
+    explicit Changes(std::size_t channels, bool all = false) : slots(channels, all), rows(channels, all) {}
+    std::vector<bool> slots, rows;
+  };
   using BlockCounts = std::vector<std::vector<std::int64_t>>;  // swaps of this round, by row term and block
 
   [[nodiscard]] bool is_full(const BlockCounts& counts, std::size_t slot, std::int64_t per_block) const {
@@ -227,10 +232,24 @@ class OrderSearch {
     for (std::size_t t = 0; t < counts.size(); ++t) ++counts[t][slot / index(problem_.rows[t].v)];
   }
 
+  // Within a block, what its other rows make of a row moves along with it.
+  void exchange(std::size_t a, std::size_t b, Changes& changes) {
+    std::swap(order_[a], order_[b]);
+    changes.slots[a] = changes.slots[b] = true;
+    if (problem_.rows.empty()) return;
+    if (shared_blocks(a, b) == problem_.rows.size()) {
+      const auto row_a = row_worth_.begin() + static_cast<std::ptrdiff_t>(a * channels_);
+      const auto row_b = row_worth_.begin() + static_cast<std::ptrdiff_t>(b * channels_);
+      if (a != b) std::swap_ranges(row_a, row_a + static_cast<std::ptrdiff_t>(channels_), row_b);
+    } else {
+      changes.rows[a] = changes.rows[b] = true;
+    }
+  }
+
   // All slots of the slot's groups: whose worths for column terms a swap there changes.
-  void touch(std::size_t slot, std::vector<bool>& touched) const {
-    touched[slot] = true;
-    for (const ColumnTerm& term : problem_.columns) mark_run(slot, term.m, touched);
+  void mark_groups(std::size_t slot, std::vector<bool>& marked) const {
+    marked[slot] = true;
+    for (const ColumnTerm& term : problem_.columns) mark_run(slot, term.m, marked);
   }
 
   // The slots of the run of `extent` that the slot is in.
@@ -241,13 +260,16 @@ class OrderSearch {
               true);
   }
 
-  void update(const std::vector<bool>& touched) {
+  void update(const Changes& changes) {
+    std::vector<bool> in_groups(channels_, false);
     std::vector<bool> in_blocks(channels_, false);
     for (std::size_t slot = 0; slot < channels_; ++slot) {
-      if (!touched[slot]) continue;
-      for (const RowTerm& term : problem_.rows) mark_run(slot, term.v, in_blocks);
+      if (changes.slots[slot]) mark_groups(slot, in_groups);
+      for (const RowTerm& term : problem_.rows) {
+        if (changes.rows[slot]) mark_run(slot, term.v, in_blocks);
+      }
     }
-    update_columns(slots_of(touched));
+    update_columns(slots_of(in_groups));
     update_rows(slots_of(in_blocks));
   }
 
