@@ -134,17 +134,23 @@ struct Swap {
   std::size_t a, b;
 };
 
-// Greedy swaps on a table of worths: what channel c is worth in slot s while all others stay where they are.
+// Greedy swaps on tables of worths: what channel c is worth in slot s while all others stay where they are.
 //
-// For a column term that is exact: with t the n-th largest of the row among the other m - 1 columns of the group, c
-// adds max(0, importance - t). So with channel c in slot s and d in slot u of another group, swapping them gains
+// For a column term, with t the n-th largest of the row among the other m - 1 columns of the group, c adds
+// max(0, importance - t). So with channel c in slot s and d in slot u of another group, swapping them gains
 //   worth(s, d) - worth(s, c) + worth(u, c) - worth(u, d),
-// and swaps of disjoint groups add up. For a row term the worth is what the mask of the slot's block keeps of the row:
-// exact while masks stay, and choosing masks anew only adds to it. The steps of k-means, then, with all blocks full.
+// exactly, and swaps of disjoint groups add up. For a row term, what block s keeps is convex in the sum of its rows:
+// with the mask that the block would choose without slot s, c adds at least what that mask keeps of it, and the channel
+// that is there adds just what the block loses without it. So one swap a block gains at least as much as the formula
+// says; of several at once that is only likely, and descend() looks.
 class OrderSearch {
  public:
   explicit OrderSearch(const OrderProblem& problem)
-      : problem_(problem), channels_(index(problem.channels)), order_(channels_), column_worth_(channels_ * channels_) {
+      : problem_(problem),
+        channels_(index(problem.channels)),
+        order_(channels_),
+        column_worth_(problem.columns.empty() ? 0 : channels_ * channels_),
+        row_worth_(problem.rows.empty() ? 0 : channels_ * channels_) {
     std::iota(order_.begin(), order_.end(), 0);
     double total = 0.0;
     for (const ColumnTerm& term : problem.columns) {
@@ -152,7 +158,6 @@ class OrderSearch {
     }
     for (const RowTerm& term : problem.rows) {
       total = std::accumulate(term.importance.begin(), term.importance.end(), total);
-      block_worth_.emplace_back((channels_ + index(term.v) - 1) / index(term.v) * channels_);
     }
     // Above the rounding of float32 sums, so that swaps do not undo each other.
     min_gain_ = static_cast<float>(1e-5 * total / static_cast<double>(channels_));
@@ -162,78 +167,129 @@ class OrderSearch {
   [[nodiscard]] std::int64_t swaps() const { return swaps_; }
 
   // Fills the tables, for the order that is there.
-  void start() { update(std::vector<bool>(channels_, true)); }
+  void start() { update(Changes(channels_, true)); }
 
   void move_to(const Order& order) {
-    std::vector<bool> touched(channels_, false);
+    Changes changes(channels_);
     for (std::size_t slot = 0; slot < channels_; ++slot) {
-      if (order_[slot] != order[slot]) touch(slot, touched);
+      changes.slots[slot] = changes.rows[slot] = order_[slot] != order[slot];
     }
     order_ = order;
-    update(touched);
+    update(changes);
   }
 
-  // One round of the best swaps whose groups are disjoint; how many.
-  std::int64_t round() {
+  // One round of the best swaps whose groups are disjoint, at most `per_block` in any block; how many.
+  std::int64_t round(std::int64_t per_block) {
     std::vector<Swap> wanted = best_swaps();
     std::ranges::stable_sort(wanted, std::greater<>(), &Swap::gain);
-    std::vector<bool> touched(channels_, false);
+    std::vector<bool> taken(channels_, false);
+    Changes changes(channels_);
+    BlockCounts counts;
+    for (const RowTerm& term : problem_.rows) counts.emplace_back(channels_ / index(term.v) + 1, 0);
     std::int64_t count = 0;
     for (const Swap& swap : wanted) {
-      if (touched[swap.a] || touched[swap.b]) continue;
-      std::swap(order_[swap.a], order_[swap.b]);
-      touch(swap.a, touched);
-      touch(swap.b, touched);
+      if (taken[swap.a] || taken[swap.b]) continue;
+      if (shared_blocks(swap.a, swap.b) == 0) {
+        if (is_full(counts, swap.a, per_block) || is_full(counts, swap.b, per_block)) continue;
+        count_in(counts, swap.a);
+        count_in(counts, swap.b);
+      }
+      exchange(swap.a, swap.b, changes);
+      mark_groups(swap.a, taken);
+      mark_groups(swap.b, taken);
       ++count;
     }
-    update(touched);
+    update(changes);
     swaps_ += count;
     return count;
   }
 
   void shuffle(std::int64_t count, Rng& rng) {
-    std::vector<bool> touched(channels_, false);
+    Changes changes(channels_);
     for (std::int64_t i = 0; i < count; ++i) {
       const std::size_t a = rng.below(channels_);
-      const std::size_t b = rng.below(channels_);
-      std::swap(order_[a], order_[b]);
-      touch(a, touched);
-      touch(b, touched);
+      exchange(a, rng.below(channels_), changes);
     }
-    update(touched);
+    update(changes);
   }
 
  private:
-  // All slots of the slot's groups: what a swap there changes.
-  void touch(std::size_t slot, std::vector<bool>& touched) const {
-    touched[slot] = true;
-    for (const ColumnTerm& term : problem_.columns) {
-      const std::size_t first = slot / index(term.m) * index(term.m);
-      const std::size_t end = std::min(channels_, first + index(term.m));
-      std::fill(touched.begin() + static_cast<std::ptrdiff_t>(first),
-                touched.begin() + static_cast<std::ptrdiff_t>(end), true);
+  // Slots with another channel than before, and those of them whose blocks have other rows.
+  struct Changes {
+    explicit Changes(std::size_t channels, bool all = false) : slots(channels, all), rows(channels, all) {}
+    std::vector<bool> slots, rows;
+  };
+  using BlockCounts = std::vector<std::vector<std::int64_t>>;  // swaps of this round, by row term and block
+
+  [[nodiscard]] bool is_full(const BlockCounts& counts, std::size_t slot, std::int64_t per_block) const {
+    for (std::size_t t = 0; t < counts.size(); ++t) {
+      if (counts[t][slot / index(problem_.rows[t].v)] >= per_block) return true;
+    }
+    return false;
+  }
+
+  void count_in(BlockCounts& counts, std::size_t slot) const {
+    for (std::size_t t = 0; t < counts.size(); ++t) ++counts[t][slot / index(problem_.rows[t].v)];
+  }
+
+  // Within a block, what its other rows make of a row moves along with it.
+  void exchange(std::size_t a, std::size_t b, Changes& changes) {
+    std::swap(order_[a], order_[b]);
+    changes.slots[a] = changes.slots[b] = true;
+    if (problem_.rows.empty()) return;
+    if (shared_blocks(a, b) == problem_.rows.size()) {
+      const auto row_a = row_worth_.begin() + static_cast<std::ptrdiff_t>(a * channels_);
+      const auto row_b = row_worth_.begin() + static_cast<std::ptrdiff_t>(b * channels_);
+      if (a != b) std::swap_ranges(row_a, row_a + static_cast<std::ptrdiff_t>(channels_), row_b);
+    } else {
+      changes.rows[a] = changes.rows[b] = true;
     }
   }
 
-  void update(const std::vector<bool>& touched) {
-    std::vector<std::size_t> slots;
+  // All slots of the slot's groups: whose worths for column terms a swap there changes.
+  void mark_groups(std::size_t slot, std::vector<bool>& marked) const {
+    marked[slot] = true;
+    for (const ColumnTerm& term : problem_.columns) mark_run(slot, term.m, marked);
+  }
+
+  // The slots of the run of `extent` that the slot is in.
+  void mark_run(std::size_t slot, std::int64_t extent, std::vector<bool>& marked) const {
+    const std::size_t first = slot / index(extent) * index(extent);
+    const std::size_t end = std::min(channels_, first + index(extent));
+    std::fill(marked.begin() + static_cast<std::ptrdiff_t>(first), marked.begin() + static_cast<std::ptrdiff_t>(end),
+              true);
+  }
+
+  void update(const Changes& changes) {
+    std::vector<bool> in_groups(channels_, false);
+    std::vector<bool> in_blocks(channels_, false);
     for (std::size_t slot = 0; slot < channels_; ++slot) {
-      if (touched[slot]) slots.push_back(slot);
-    }
-    update_columns(slots);
-    for (std::size_t t = 0; t < problem_.rows.size(); ++t) {
-      std::size_t done = channels_;
-      for (const std::size_t slot : slots) {
-        const std::size_t first = slot / index(problem_.rows[t].v) * index(problem_.rows[t].v);
-        if (first != done) update_block(t, first);
-        done = first;
+      if (changes.slots[slot]) mark_groups(slot, in_groups);
+      for (const RowTerm& term : problem_.rows) {
+        if (changes.rows[slot]) mark_run(slot, term.v, in_blocks);
       }
+    }
+    update_columns(slots_of(in_groups));
+    update_rows(slots_of(in_blocks));
+  }
+
+  [[nodiscard]] static std::vector<std::size_t> slots_of(const std::vector<bool>& marked) {
+    std::vector<std::size_t> slots;
+    for (std::size_t slot = 0; slot < marked.size(); ++slot) {
+      if (marked[slot]) slots.push_back(slot);
+    }
+    return slots;
+  }
+
+  static void clear(std::vector<float>& worth, std::size_t channels, const std::vector<std::size_t>& slots) {
+    if (worth.empty()) return;
+    for (const std::size_t slot : slots) {
+      std::fill_n(worth.begin() + static_cast<std::ptrdiff_t>(slot * channels), channels, 0.0F);
     }
   }
 
   void update_columns(const std::vector<std::size_t>& slots) {
-    for (const std::size_t slot : slots)
-      std::fill_n(column_worth_.begin() + static_cast<std::ptrdiff_t>(slot * channels_), channels_, 0.0F);
+    clear(column_worth_, channels_, slots);
     std::vector<float> thresholds(kSlotTile * kRowTile);
     for (const ColumnTerm& term : problem_.columns) {
       const std::size_t rows = index(term.rows);
@@ -269,41 +325,79 @@ class OrderSearch {
     std::copy_n(top_[n - 1].begin(), count, into);
   }
 
-  void update_block(std::size_t t, std::size_t first) {
-    const RowTerm& term = problem_.rows[t];
-    sums_.resize(row_elems(term));
-    mask_.resize(sums_.size());
-    add_block(term, order_, first, sums_);
-    (void)keep_largest(term, sums_, mask_);
-    float* worth = block_worth_[t].data() + first / index(term.v) * channels_;
+  void update_rows(const std::vector<std::size_t>& slots) {
+    clear(row_worth_, channels_, slots);
+    for (const RowTerm& term : problem_.rows) {
+      const std::size_t elems = row_elems(term);
+      sums_.resize(elems);
+      others_.resize(elems);
+      masks_.resize(kSlotTile * elems);
+      std::size_t summed = channels_;  // first slot of the block that sums_ holds
+      double kept = 0.0;
+      for (std::size_t tile = 0; tile < slots.size(); tile += kSlotTile) {
+        const std::size_t tile_slots = std::min(kSlotTile, slots.size() - tile);
+        std::array<float, kSlotTile> own{};
+        for (std::size_t i = 0; i < tile_slots; ++i) {
+          const std::size_t slot = slots[tile + i];
+          const std::span<float> mask(masks_.data() + i * elems, elems);
+          const std::size_t first = slot / index(term.v) * index(term.v);
+          if (first != summed) {
+            add_block(term, order_, first, sums_);
+            kept = keep_largest(term, sums_, mask);
+            summed = first;
+          }
+          const float* row = term.importance.data() + index(order_[slot]) * elems;
+          for (std::size_t k = 0; k < elems; ++k) others_[k] = sums_[k] - row[k];
+          own[i] = static_cast<float>(kept - keep_largest(term, others_, mask));
+        }
+        add_kept_rows(term, std::span(slots).subspan(tile, tile_slots), own);
+      }
+    }
+  }
+
+  // What each slot's mask keeps of every channel's row; of the one that is there, what its block would lose.
+  void add_kept_rows(const RowTerm& term, std::span<const std::size_t> slots, const std::array<float, kSlotTile>& own) {
+    const std::size_t elems = row_elems(term);
     for (std::size_t channel = 0; channel < channels_; ++channel) {
-      worth[channel] = dot(term.importance.data() + channel * sums_.size(), mask_.data(), sums_.size());
+      const float* row = term.importance.data() + channel * elems;
+      for (std::size_t i = 0; i < slots.size(); ++i) {
+        float& worth = row_worth_[slots[i] * channels_ + channel];
+        worth += index(order_[slots[i]]) == channel ? own[i] : dot(row, masks_.data() + i * elems, elems);
+      }
     }
   }
 
   // Of every slot the best swap that gains, if there is one.
   [[nodiscard]] std::vector<Swap> best_swaps() {
-    gains_.resize(channels_ * channels_);
-    for (std::size_t s = 0; s < channels_; ++s) {
-      const float* worth = column_worth_.data() + s * channels_;
-      float* row = gains_.data() + s * channels_;
-      const std::size_t own = index(order_[s]);
-      for (std::size_t u = 0; u < channels_; ++u) row[u] = worth[order_[u]] - worth[own];
-      for (std::size_t t = 0; t < problem_.rows.size(); ++t) {
-        const float* block = block_worth_[t].data() + s / index(problem_.rows[t].v) * channels_;
-        for (std::size_t u = 0; u < channels_; ++u) row[u] += block[order_[u]] - block[own];
-      }
-    }
+    find_gains(column_worth_, column_gains_);
+    find_gains(row_worth_, row_gains_);
     std::vector<Swap> best;
     for (std::size_t s = 0; s < channels_; ++s) {
       Swap found{min_gain_, s, s};
       for (std::size_t u = 0; u < channels_; ++u) {
-        const float gain = gains_[s * channels_ + u] + gains_[u * channels_ + s];
-        if (gain > found.gain && !share_group(s, u)) found = {gain, s, u};
+        if (share_group(s, u)) continue;
+        const std::size_t shared = shared_blocks(s, u);
+        // Within a block nothing changes for its row term.
+        if (shared != 0 && shared != problem_.rows.size()) continue;
+        const float gain = gain_of(column_gains_, s, u) + (shared == 0 ? gain_of(row_gains_, s, u) : 0.0F);
+        if (gain > found.gain) found = {gain, s, u};
       }
       if (found.b != s) best.push_back(found);
     }
     return best;
+  }
+
+  void find_gains(const std::vector<float>& worth, std::vector<float>& gains) const {
+    gains.resize(worth.size());
+    for (std::size_t s = 0; s < channels_ && !worth.empty(); ++s) {
+      const float* from = worth.data() + s * channels_;
+      const float own = from[order_[s]];
+      for (std::size_t u = 0; u < channels_; ++u) gains[s * channels_ + u] = from[order_[u]] - own;
+    }
+  }
+
+  [[nodiscard]] float gain_of(const std::vector<float>& gains, std::size_t s, std::size_t u) const {
+    return gains.empty() ? 0.0F : gains[s * channels_ + u] + gains[u * channels_ + s];
   }
 
   // Then a column term's worths say nothing about a swap. (Where m differs between terms this passes over swaps that
@@ -313,17 +407,22 @@ class OrderSearch {
                                [&](const ColumnTerm& term) { return s / index(term.m) == u / index(term.m); });
   }
 
+  // For how many row terms both slots are in one block.
+  [[nodiscard]] std::size_t shared_blocks(std::size_t s, std::size_t u) const {
+    return index(std::ranges::count_if(problem_.rows,
+                                       [&](const RowTerm& term) { return s / index(term.v) == u / index(term.v); }));
+  }
+
   const OrderProblem& problem_;
   std::size_t channels_;
   Order order_;
-  std::vector<float> column_worth_;              // slots x channels
-  std::vector<std::vector<float>> block_worth_;  // of each row term: blocks x channels
-  std::vector<float> gains_;                     // slots x slots: what slot s gains by taking slot u's channel
+  // Slots x channels, and slots x slots: what slot s gains by taking slot u's channel. Empty where there are no terms.
+  std::vector<float> column_worth_, row_worth_;
+  std::vector<float> column_gains_, row_gains_;
   float min_gain_ = 0.0F;
   std::int64_t swaps_ = 0;
   std::array<std::array<float, kRowTile>, kMaxGroup> top_{};
-  std::vector<float> sums_;
-  std::vector<float> mask_;
+  std::vector<float> sums_, others_, masks_;
 };
 
 void check(const OrderProblem& problem) {
@@ -338,17 +437,25 @@ void check(const OrderProblem& problem) {
   }
 }
 
-// Swaps until none gains; whether to go on. Where one channel outweighs all others by far, float32 can see gains that
-// are none, so that the true sum is looked at now and then.
+// Rounds of swaps until none gains; whether to go on. A round that gained nothing after all is taken back (several
+// swaps in a block, or one channel that outweighs all others so far that float32 sees gains that are none), and fewer
+// are tried.
 bool descend(const OrderProblem& problem, OrderSearch& search, const std::function<bool()>& keep_going) {
-  constexpr int kRoundsBetweenChecks = 64;
-  double kept = 0.0;
-  for (int round = 0; search.round() > 0; ++round) {
-    if (!keep_going()) return false;
-    if (round % kRoundsBetweenChecks != 0) continue;
+  std::int64_t per_block = problem.channels;
+  for (const RowTerm& term : problem.rows) per_block = std::min(per_block, std::max<std::int64_t>(1, term.v / 4));
+  double kept = kept_importance(problem, search.order());
+  Order before = search.order();
+  while (search.round(per_block) > 0) {
     const double now = kept_importance(problem, search.order());
-    if (now <= kept) break;
-    kept = now;
+    if (now <= kept) {
+      search.move_to(before);
+      if (per_block == 1 || problem.rows.empty()) break;
+      per_block = std::max<std::int64_t>(1, per_block / 4);
+    } else {
+      kept = now;
+      before = search.order();
+    }
+    if (!keep_going()) return false;
   }
   return true;
 }
