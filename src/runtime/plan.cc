@@ -150,33 +150,50 @@ class Planner {
     return epilogue;
   }
 
-  // Weights as the packing routine of a format reads them; `grouped` keeps dense codes in group order alive.
-  [[nodiscard]] static kernels::CanonicalWeights canonical(const graph::Initializer& weight,
-                                                           kernels::WeightFormat format, std::int64_t line_segments,
-                                                           std::vector<std::int8_t>& grouped) {
+  // Weights in the form in which they are stored.
+  [[nodiscard]] static kernels::CanonicalWeights as_stored(const graph::Initializer& weight,
+                                                           std::int64_t line_segments) {
     const format::TwoFourLayout layout = graph::two_four_layout(weight.shape);
     kernels::CanonicalWeights canonical;
     canonical.n = layout.rows;
     canonical.segments = layout.segments;
     canonical.segment_elems = layout.segment_elems;
     canonical.line_segments = line_segments;
-    if (format == kernels::WeightFormat::kDense) {
-      grouped = graph::codes_in_group_order(weight);
-      canonical.values = grouped.data();
-    } else {
-      canonical.vnm = weight.vnm;
-      canonical.values = weight.data.as<std::int8_t>().data();
-      canonical.indices = weight.indices.as<std::uint8_t>().data();
-    }
+    canonical.vnm = weight.vnm;
+    canonical.values = weight.data.as<std::int8_t>().data();
+    canonical.indices = weight.indices.as<std::uint8_t>().data();
     return canonical;
+  }
+
+  // The kernel and the form in which a layer runs; why it is not the stored one goes into the layer's note.
+  template <typename Kernel>
+  [[nodiscard]] const Kernel& choose(const graph::Initializer& weight, const LayerWork& work,
+                                     const Kernel& (*find)(kernels::WeightFormat format, Isa isa),
+                                     std::int64_t line_segments, PlannedLayer& layer) const {
+    using kernels::WeightFormat;
+    const Kernel& stored = find(format_of(weight), isa_);
+    if (stored.format == WeightFormat::kDense) return stored;
+    if (!stored.uses_zeros(as_stored(weight, line_segments))) {
+      const std::string reason = *stored.note != '\0' ? stored.note : "no kernel for this pattern at this shape";
+      add_note(str_cat("stored ", weight.pattern(), ", run dense: ", reason), layer);
+      return find(WeightFormat::kDense, isa_);
+    }
+    const FormatChoice choice = choose_format(work, stored.format, weight.vnm, isa_, cpu_vendor());
+    add_note(choice.note, layer);
+    return choice.format == stored.format ? stored : find(WeightFormat::kDense, isa_);
   }
 
   template <typename Kernel>
   [[nodiscard]] PackedLayer pack(const graph::Node& node, const Kernel& kernel, std::int64_t line_segments,
                                  PlannedLayer& layer) const {
     const graph::Initializer& weight = graph_.initializers.at(node.inputs[1]);
-    std::vector<std::int8_t> grouped;
-    const kernels::CanonicalWeights weights = canonical(weight, kernel.format, line_segments, grouped);
+    kernels::CanonicalWeights weights = as_stored(weight, line_segments);
+    std::vector<std::int8_t> decoded;  // dense codes in group order, where the stored bytes are not that
+    if (kernel.format == kernels::WeightFormat::kDense &&
+        (weight.encoding != graph::Encoding::kDense || weights.segments > 1)) {
+      decoded = graph::codes_in_group_order(weight);
+      weights.values = decoded.data();
+    }
     PackedLayer packed;
     packed.weights = AlignedBytes(kernel.packed_bytes(weights));
     kernel.pack(weights, packed.weights.data());
@@ -190,10 +207,6 @@ class Planner {
                                            : format::requantize_multiplier(scale, params_of(node.output).scale));
     }
     describe_weight(node, kernel.name, packed.weights.size(), layer);
-    if (kernel.format != kernels::WeightFormat::kDense && !kernel.uses_zeros(weights)) {
-      const std::string reason = *kernel.note != '\0' ? kernel.note : "no kernel for this pattern at this shape";
-      add_note(str_cat("stored ", weight.pattern(), ", expanded to dense when loaded: ", reason), layer);
-    }
     return packed;
   }
 
@@ -216,14 +229,6 @@ class Planner {
       layer.pattern = promise.pattern;
       add_note(promise.note, layer);
     }
-  }
-
-  // The form in which a layer runs; why it is not the stored one goes into the layer's note.
-  [[nodiscard]] kernels::WeightFormat choose(const graph::Initializer& weight, const LayerWork& work,
-                                             PlannedLayer& layer) const {
-    const FormatChoice choice = choose_format(work, format_of(weight), weight.vnm, isa_, cpu_vendor());
-    add_note(choice.note, layer);
-    return choice.format;
   }
 
   [[nodiscard]] static kernels::WeightFormat format_of(const graph::Initializer& weight) {
@@ -263,16 +268,15 @@ class Planner {
     const graph::Window window = graph::window_of(graph_, node);
     const LayerWork work{output.shape[1] * output.shape[2], weight.shape[0],
                          element_count(weight.shape) / weight.shape[0]};
-    const kernels::QConvKernel& kernel = kernels::find_qconv_kernel(choose(weight, work, layer), isa_);
+    const std::int64_t line_segments = window.dilation_w == 1 ? window.kernel_w : 1;
+    const kernels::QConvKernel& kernel = choose(weight, work, kernels::find_qconv_kernel, line_segments, layer);
     kernels::QConvArgs args;
     set_extents(input, output, window, args.shape);
     args.shape.in_c = input.shape[0];
     args.shape.out_c = output.shape[0];
     args.x_zero_point = params_of(node.inputs[0]).zero_point;
     args.epilogue = epilogue_of(node);
-    return std::make_unique<QConv>(kernel, args,
-                                   pack(node, kernel, window.dilation_w == 1 ? window.kernel_w : 1, layer),
-                                   input.offset, output.offset);
+    return std::make_unique<QConv>(kernel, args, pack(node, kernel, line_segments, layer), input.offset, output.offset);
   }
 
   [[nodiscard]] std::unique_ptr<Operator> depthwise(const graph::Node& node, PlannedLayer& layer) {
@@ -317,7 +321,7 @@ class Planner {
     const PlannedValue& output = values_.at(node.output);
     const graph::Initializer& weight = graph_.initializers.at(node.inputs[1]);
     const kernels::QGemmKernel& kernel =
-        kernels::find_qgemm_kernel(choose(weight, {1, output.elems, input.elems}, layer), isa_);
+        choose(weight, {1, output.elems, input.elems}, kernels::find_qgemm_kernel, 1, layer);
     kernels::QGemmArgs args;
     args.a_stride_bytes = input.elems;
     args.a_zero_point = params_of(node.inputs[0]).zero_point;

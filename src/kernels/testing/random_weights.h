@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <vector>
 
+#include "pare/base/cpu.h"
 #include "pare/base/rng.h"
 #include "pare/format/two_four.h"
 #include "pare/format/vnm.h"
@@ -79,9 +81,21 @@ inline StoredWeights random_weights(Rng& rng, WeightFormat format, std::int64_t 
   return weights;
 }
 
-// One that every V:N:M kernel gathers, and ones that are expanded to dense.
+// Four that every V:N:M kernel gathers, then ones that only scalar rows take.
 inline constexpr format::VnmPattern kVnmPatterns[] = {{64, 2, 4}, {64, 1, 4},  {64, 2, 8}, {64, 1, 8},
                                                       {16, 2, 4}, {128, 1, 4}, {64, 3, 4}};
+
+// The i-th pattern, over and over, of those that rows of this instruction set take.
+[[nodiscard]] inline const format::VnmPattern& vnm_pattern(Isa isa, std::size_t i) {
+  constexpr std::size_t kGathered = 4;
+  return kVnmPatterns[i % (isa == Isa::kScalar ? std::size(kVnmPatterns) : kGathered)];
+}
+
+// Whether pack() of a row takes these weights: only scalar rows expand those whose zeros they do not use.
+template <typename Kernel>
+[[nodiscard]] bool packs(const Kernel& kernel, const CanonicalWeights& weights) {
+  return kernel.isa == Isa::kScalar || kernel.format == WeightFormat::kDense || kernel.uses_zeros(weights);
+}
 
 // Bias and multipliers such that outputs spread over all codes, both clamps included.
 struct RandomEpilogue {

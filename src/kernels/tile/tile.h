@@ -106,11 +106,11 @@ struct PanelLayout {
 // Packed weights: a PanelLayout in the first 64 bytes, then the panels.
 inline constexpr std::int64_t kPackedHeaderBytes = 64;
 
-// The layout in which tiles run these weights. Stored zeros that no tile makes use of give dense panels: V:N:M with V
+// The layout in which tiles run these weights. It is dense for stored zeros that no tile makes use of: V:N:M with V
 // no multiple of 64 or n:m other than 1:2, 2:4, 1:4, 2:8, 1:8; and segments of a convolution so short that
-// a whole line of its kernel is one tap.
+// a whole line of its kernel is one tap. Such weights are packed from their dense codes.
 [[nodiscard]] PanelLayout panel_layout(const CanonicalWeights& weights, WeightFormat format);
-// The kernels' packings.
+// The kernels' packings. Precondition of the sparse ones: panels_use_zeros.
 template <WeightFormat kFormat>
 [[nodiscard]] bool panels_use_zeros(const CanonicalWeights& weights) {
   return kFormat != WeightFormat::kDense && panel_layout(weights, kFormat).format == kFormat;
