@@ -22,10 +22,11 @@ constexpr std::size_t kMaxArenaBytes = std::size_t{1} << 38;
 
 class Planner {
  public:
-  Planner(const graph::Artifact& artifact, Isa isa, std::int64_t max_batch)
-      : artifact_(artifact), graph_(artifact.graph), isa_(isa), max_batch_(max_batch) {}
+  Planner(const graph::Artifact& artifact, Isa isa, std::int64_t max_batch, const FormatOverrides& overrides)
+      : artifact_(artifact), graph_(artifact.graph), isa_(isa), max_batch_(max_batch), overrides_(overrides) {}
 
   Plan make() {
+    plan_.isa = isa_;
     describe_ends();
     place_values();
     for (const graph::Node& node : graph_.nodes) {
@@ -35,6 +36,7 @@ class Planner {
       step.output = values_.at(node.output);
       step.layer.output_shape = step.output.shape;
       step.op = make_operator(node, step.layer);
+      step.layer.activation_bytes = activation_bytes(node);
       const std::size_t scratch = (step.op->scratch_bytes() + kAlignmentBytes - 1) / kAlignmentBytes * kAlignmentBytes;
       plan_.scratch_bytes = std::max(plan_.scratch_bytes, scratch);
       plan_.steps.push_back(std::move(step));
@@ -59,6 +61,21 @@ class Planner {
   [[nodiscard]] static bool is_alias(const graph::Node& node, const PlannedValue& input) {
     return node.op_type == "Flatten" &&
            (!input.channels_last || input.shape[0] == 1 || input.shape[1] * input.shape[2] == 1);
+  }
+
+  // What the node reads and writes of one image. The graph's input counts as raw pixels.
+  [[nodiscard]] std::int64_t activation_bytes(const graph::Node& node) const {
+    const auto bytes = [](const PlannedValue& value) {
+      return value.elems * static_cast<std::int64_t>(size_bytes(value.dtype));
+    };
+    std::int64_t sum = bytes(values_.at(node.output));
+    for (const std::string& input : node.inputs) {
+      const auto read = values_.find(input);  // initializers are no values
+      if (read != values_.end() && is_alias(node, read->second)) return 0;
+      if (read != values_.end()) sum += bytes(read->second);
+      if (input == graph_.input) sum += plan_.input_elems;
+    }
+    return sum;
   }
 
   void place_values() {
@@ -177,6 +194,11 @@ class Planner {
       const std::string reason = *stored.note != '\0' ? stored.note : "no kernel for this pattern at this shape";
       add_note(str_cat("stored ", weight.pattern(), ", run dense: ", reason), layer);
       return find(WeightFormat::kDense, isa_);
+    }
+    const auto chosen = overrides_.find(layer.name);
+    if (chosen != overrides_.end()) {
+      add_note(chosen->second.note, layer);
+      return chosen->second.as_stored ? stored : find(WeightFormat::kDense, isa_);
     }
     const FormatChoice choice = choose_format(work, stored.format, weight.vnm, isa_, cpu_vendor());
     add_note(choice.note, layer);
@@ -397,14 +419,15 @@ class Planner {
   const graph::Graph& graph_;
   Isa isa_;
   std::int64_t max_batch_;
+  const FormatOverrides& overrides_;
   std::map<std::string, PlannedValue> values_;
   Plan plan_;
 };
 
 }  // namespace
 
-Plan make_plan(const graph::Artifact& artifact, Isa isa, std::int64_t max_batch) {
-  return Planner(artifact, isa, max_batch).make();
+Plan make_plan(const graph::Artifact& artifact, Isa isa, std::int64_t max_batch, const FormatOverrides& overrides) {
+  return Planner(artifact, isa, max_batch, overrides).make();
 }
 
 }  // namespace pare::runtime

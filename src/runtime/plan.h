@@ -10,6 +10,7 @@
 
 #include "pare/base/cpu.h"
 #include "pare/graph/artifact.h"
+#include "pare/runtime/format_choice.h"
 #include "pare/runtime/operators.h"
 #include "pare/runtime/session.h"
 
@@ -32,6 +33,7 @@ struct Step {
 };
 
 struct Plan {
+  Isa isa = Isa::kScalar;
   Shape input_shape;  // [C, H, W]
   std::int64_t input_elems = 0;
   std::int64_t classes = 0;
@@ -41,8 +43,9 @@ struct Plan {
 };
 
 // Values of rank 4 are kept as NHWC; Flatten restores NCHW order, in which the columns of a Gemm's weight count.
-// Precondition: the artifact passed read_artifact. Throws kUnsupported for what no kernel can run, kInvalidArgument for
-// an arena beyond all measure.
-[[nodiscard]] Plan make_plan(const graph::Artifact& artifact, Isa isa, std::int64_t max_batch);
+// `overrides`: of layers whose form was chosen elsewhere. Precondition: the artifact passed read_artifact. Throws
+// kUnsupported for what no kernel can run, kInvalidArgument for an arena beyond all measure.
+[[nodiscard]] Plan make_plan(const graph::Artifact& artifact, Isa isa, std::int64_t max_batch,
+                             const FormatOverrides& overrides = {});
 
 }  // namespace pare::runtime
