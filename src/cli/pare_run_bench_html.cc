@@ -104,8 +104,9 @@ std::string row(const LayerProfile& profile, double largest, std::string_view co
   std::string html = str_cat("<tr><td>", escape_html(layer.name), "</td><td>", escape_html(layer.op_type), "</td><td>",
                              escape_html(layer.pattern), "</td>");
   html += number(duration(profile.time.min())) + number(duration(profile.time.median()));
-  html += str_cat("<td class=\"n share\">", percent(profile.share), "<i style=\"width:",
-                  fixed(100.0 * profile.share / largest, 1), "%;background:", colour, "\"></i></td>");
+  html +=
+      str_cat("<td class=\"n share\">", percent(profile.share),
+              "<i style=\"width:", fixed(100.0 * profile.share / largest, 1), "%;background:", colour, "\"></i></td>");
   html += number(multiplies ? fixed(profile.ops_per_second / 1e9, 1) : "");
   html += number(multiplies ? percent(profile.share_of_peak) : "");
   html += number(grouped(profile.bytes)) + number(fixed(profile.bytes_per_second / 1e9, 2));
@@ -124,11 +125,11 @@ std::string bench_html(const BenchReport& report) {
   const runtime::Measurement& result = report.result;
   const Operators operators(result.layers);
   const auto batch = static_cast<double>(report.batch);
-  std::string html = str_cat("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
-                             "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>",
-                             escape_html(report.model), " by layer</title>\n<style>", kStyle,
-                             "</style></head><body>\n<h1>", escape_html(report.model), "</h1>\n<p>",
-                             escape_html(conditions_of(report)), "</p>\n");
+  std::string html = str_cat(
+      "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
+      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>",
+      escape_html(report.model), " by layer</title>\n<style>", kStyle, "</style></head><body>\n<h1>",
+      escape_html(report.model), "</h1>\n<p>", escape_html(conditions_of(report)), "</p>\n");
   for (const std::string& note : report.notes) html += str_cat("<p>", escape_html(note), "</p>\n");
   html += "<div class=\"numbers\">";
   html += tile(duration(result.time.min()), "a batch, minimum");
@@ -136,12 +137,13 @@ std::string bench_html(const BenchReport& report) {
   html += tile(grouped(static_cast<long long>(batch / result.time.median())), "images a second, median");
   html += tile(fixed(2.0 * result.peak_macs_per_second / 1e9, 0), "GOPS, peak of dense dot products");
   html += "</div>\n" + bars(result.layers, operators);
-  html += "<h2>Layers</h2>\n<p>Times of a batch, measured layer by layer in rounds of their own. Operations are those of "
-          "the dense layer at the minimum time, two a multiply-add: beyond 100&nbsp;% of peak zeros were skipped. Bytes "
-          "are activations read and written, and packed weights once.</p>\n<div class=\"scroll\"><table>\n"
-          "<tr><th>layer</th><th>operator</th><th>pattern</th><th class=\"n\">min</th><th class=\"n\">median</th>"
-          "<th class=\"n\">share</th><th class=\"n\">GOPS</th><th class=\"n\">of peak</th><th class=\"n\">bytes</th>"
-          "<th class=\"n\">GB/s</th><th>kernel, and why</th></tr>\n";
+  html +=
+      "<h2>Layers</h2>\n<p>Times of a batch, measured layer by layer in rounds of their own. Operations are those of "
+      "the dense layer at the minimum time, two a multiply-add: beyond 100&nbsp;% of peak zeros were skipped. Bytes "
+      "are activations read and written, and packed weights once.</p>\n<div class=\"scroll\"><table>\n"
+      "<tr><th>layer</th><th>operator</th><th>pattern</th><th class=\"n\">min</th><th class=\"n\">median</th>"
+      "<th class=\"n\">share</th><th class=\"n\">GOPS</th><th class=\"n\">of peak</th><th class=\"n\">bytes</th>"
+      "<th class=\"n\">GB/s</th><th>kernel, and why</th></tr>\n";
   double largest = 1e-9;
   for (const LayerProfile& layer : result.layers) largest = std::max(largest, layer.share);
   for (const LayerProfile& layer : result.layers) html += row(layer, largest, operators.colour(layer.layer.op_type));

@@ -41,8 +41,8 @@ TuningKey tuning_key(const std::filesystem::path& artifact, const SessionOptions
   key.pare_version = PARE_VERSION;
   PARE_CHECK(file.bytes().size() > sizeof key.artifact);
   std::memcpy(&key.artifact, file.bytes().last(sizeof key.artifact).data(), sizeof key.artifact);
-  key.threads = options.pool != nullptr ? options.pool->threads()
-                                        : (options.threads == 0 ? available_cores() : options.threads);
+  key.threads =
+      options.pool != nullptr ? options.pool->threads() : (options.threads == 0 ? available_cores() : options.threads);
   key.max_batch = options.max_batch;
   return key;
 }

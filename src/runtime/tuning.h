@@ -15,9 +15,9 @@ namespace pare::runtime {
 
 // A measurement counts for sessions that agree in all of this.
 struct TuningKey {
-  std::string cpu;           // cpu_name()
-  std::string isa;           // to_string(Isa)
-  std::string pare_version;  // kernels change with it
+  std::string cpu;             // cpu_name()
+  std::string isa;             // to_string(Isa)
+  std::string pare_version;    // kernels change with it
   std::uint64_t artifact = 0;  // the file's own checksum
   std::size_t threads = 0;
   std::int64_t max_batch = 0;
@@ -27,8 +27,8 @@ struct TuningKey {
 
 // A layer whose stored form makes use of its zeros. Layers that have no choice are left out.
 struct TunedLayer {
-  std::string name;    // node
-  std::string stored;  // pattern, "2:4"
+  std::string name;             // node
+  std::string stored;           // pattern, "2:4"
   double stored_seconds = 0.0;  // of a batch, median
   double dense_seconds = 0.0;
   double speed_up = 1.0;  // of stored over dense, median of the rounds' ratios
@@ -44,8 +44,8 @@ struct Tuning {
 
 struct TuneOptions {
   SessionOptions session = {};  // threads and max_batch: what is to be tuned for
-  std::int64_t rounds = 30;  // of both forms in turn, after one that is not timed
-  std::uint64_t seed = 0;    // of the random images
+  std::int64_t rounds = 30;     // of both forms in turn, after one that is not timed
+  std::uint64_t seed = 0;       // of the random images
 };
 
 // Precondition: the artifact was read. Its last bytes are its checksum.

@@ -48,14 +48,10 @@ Json to_json(const Tuning& tuning) {
                       {"speed_up", layer.speed_up}});
   }
   const TuningKey& key = tuning.key;
-  return {{"cpu", key.cpu},
-          {"isa", key.isa},
-          {"pare", key.pare_version},
-          {"artifact", to_hex(key.artifact)},
-          {"threads", key.threads},
-          {"batch", key.max_batch},
-          {"rounds", tuning.rounds},
-          {"layers", std::move(layers)}};
+  return {{"cpu", key.cpu},           {"isa", key.isa},
+          {"pare", key.pare_version}, {"artifact", to_hex(key.artifact)},
+          {"threads", key.threads},   {"batch", key.max_batch},
+          {"rounds", tuning.rounds},  {"layers", std::move(layers)}};
 }
 
 double positive(const Json& json, const char* name) {

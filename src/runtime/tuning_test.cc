@@ -62,8 +62,7 @@ TEST(Tuning, ResultsAreTheSameWhateverIsChosen) {
       Session session = Session::load(file.path(), options);
       EXPECT_EQ(logits_of(session, 6), expected) << mix;
     }
-    Session measured =
-        Session::load(file.path(), {.threads = 2, .max_batch = 4, .formats = FormatSource::kMeasure});
+    Session measured = Session::load(file.path(), {.threads = 2, .max_batch = 4, .formats = FormatSource::kMeasure});
     EXPECT_EQ(logits_of(measured, 6), expected);
   }
 }

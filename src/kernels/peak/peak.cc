@@ -29,13 +29,13 @@ std::int64_t run_scalar(std::int64_t iterations) {
 
 std::span<const PeakKernel> peak_kernels() {
   static constexpr PeakKernel kTable[] = {
-      {"peak_scalar", Isa::kScalar, kDotRows * kDotColumns * kScalarElems, run_scalar},
+    {"peak_scalar", Isa::kScalar, kDotRows * kDotColumns * kScalarElems, run_scalar},
 #if defined(__x86_64__)
-      {"peak_avx2", Isa::kAvx2, kPeakSums * 32, run_peak_avx2},
-      {"peak_avx512vnni", Isa::kAvx512Vnni, kPeakSums * 64, run_peak_avx512vnni},
+    {"peak_avx2", Isa::kAvx2, kPeakSums * 32, run_peak_avx2},
+    {"peak_avx512vnni", Isa::kAvx512Vnni, kPeakSums * 64, run_peak_avx512vnni},
 #elif defined(__aarch64__)
-      {"peak_neon_dotprod", Isa::kNeonDotprod, kPeakSums * 16, run_peak_neon_dotprod},
-      {"peak_neon_i8mm", Isa::kNeonI8mm, kPeakSums * 32, run_peak_neon_i8mm},
+    {"peak_neon_dotprod", Isa::kNeonDotprod, kPeakSums * 16, run_peak_neon_dotprod},
+    {"peak_neon_i8mm", Isa::kNeonI8mm, kPeakSums * 32, run_peak_neon_i8mm},
 #endif
   };
   return kTable;
