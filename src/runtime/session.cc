@@ -7,6 +7,7 @@
 #include <limits>
 #include <new>
 #include <optional>
+#include <system_error>
 #include <utility>
 
 #include "pare/base/error.h"
@@ -47,7 +48,8 @@ FormatOverrides choose_overrides(const std::filesystem::path& path, const graph:
   std::optional<Tuning> tuning;
   if (options.formats == FormatSource::kMeasure) {
     tuning = tune(path, {.session = options});
-  } else if (options.formats == FormatSource::kSaved) {
+  } else if (std::error_code ignored;
+             options.formats == FormatSource::kSaved && std::filesystem::exists(tuning_path(path), ignored)) {
     SavedTuning saved = find_tuning(path, tuning_key(path, options));
     if (saved.note) notes.push_back(std::move(*saved.note));
     tuning = std::move(saved.tuning);

@@ -196,6 +196,10 @@ TEST(Tuning, ADamagedFileIsAWarningAndChangesNoResult) {
     ASSERT_TRUE(found.note.has_value() && found.note->is_warning) << text;
     EXPECT_NE(found.note->text.find(path.string()), std::string::npos);
   }
+  std::string huge = whole;
+  huge.replace(huge.find("\"speed_up\": 0.5"), 15, "\"speed_up\": 1e99");
+  pare::testing::put_file(path, huge);
+  EXPECT_TRUE(find_tuning(file.path(), tuning_key(file.path(), options)).note->is_warning);
   // What cannot be read is replaced.
   save_tuning(file.path(), made_up(file.path(), options, {}, true));
   EXPECT_TRUE(find_tuning(file.path(), tuning_key(file.path(), options)).tuning.has_value());

@@ -1,5 +1,6 @@
-// One call of one kernel, made up from bytes: shapes, strides, paddings, formats, cuts, numbers. It is compared with the
-// scalar reference, between pages that may not be touched, and must leave the caller's floating-point control alone.
+// One call of one kernel, made up from bytes: shapes, strides, paddings, formats, cuts, numbers. It is compared with
+// the scalar reference, between pages that may not be touched, and must leave the caller's floating-point control
+// alone.
 //
 // kernels_fuzz_test draws the bytes from a seeded generator; fuzz_libfuzzer.cc lets libFuzzer choose them.
 #pragma once
