@@ -49,8 +49,8 @@ struct Measurement {
 // `count` raw images of uniform random pixels.
 [[nodiscard]] std::vector<std::uint8_t> random_pixels(std::uint64_t seed, std::int64_t count, std::int64_t elems);
 
-// What that many threads reach together when they do nothing but dot products of the instruction set, for some 20 ms
-// (kernels/peak/peak.h).
+// What that many threads reach at once when they do nothing but dot products of the instruction set, some 10 ms long:
+// the sum of each one's best (kernels/peak/peak.h).
 [[nodiscard]] double peak_macs_per_second(Isa isa, std::size_t threads);
 
 }  // namespace pare::runtime
