@@ -69,10 +69,12 @@ endfunction()
 # pare_isa_sources(<target> <isa> SOURCES…): files compiled for one instruction set, and only on its processors. They
 # include intrinsics and plain structs: inline code of the standard library, compiled for AVX-512, could win at link time
 # and crash an older machine.
-# GCC 12 takes the undefined operands inside its own intrinsics for mistakes of their callers.
 set(PARE_ISA_FLAGS_avx2 -mavx2)
-set(PARE_ISA_FLAGS_avx512vnni
-  -Wno-uninitialized -Wno-maybe-uninitialized -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni)
+set(PARE_ISA_FLAGS_avx512vnni -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # GCC 12 takes the undefined operands inside its own intrinsics for mistakes of their callers.
+  list(PREPEND PARE_ISA_FLAGS_avx512vnni -Wno-uninitialized -Wno-maybe-uninitialized)
+endif()
 set(PARE_ISA_FLAGS_avx512vbmi ${PARE_ISA_FLAGS_avx512vnni} -mavx512vbmi -mavx512vbmi2)
 set(PARE_ISA_FLAGS_neon_dotprod -march=armv8.2-a+dotprod)
 set(PARE_ISA_FLAGS_neon_i8mm -march=armv8.2-a+dotprod+i8mm)

@@ -29,4 +29,7 @@ template <typename... Parts>
 // "did you mean 'a', 'b' or 'c'?", or, where nothing is near, "known: …" (at most 12 names), or "" if nothing is known.
 [[nodiscard]] std::string did_you_mean(std::string_view name, std::span<const std::string> known);
 
+// Text as it may stand in an HTML element or attribute: &, <, > and quotes escaped, control characters as blanks.
+[[nodiscard]] std::string escape_html(std::string_view text);
+
 }  // namespace pare

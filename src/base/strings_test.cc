@@ -90,5 +90,10 @@ TEST(DidYouMean, ListsWhatIsKnownWhereNothingIsNear) {
   EXPECT_EQ(did_you_mean("zzzzzzzzz", many).find("…"), std::string::npos);
 }
 
+TEST(EscapeHtml, LeavesNothingThatAParserTakesForMarkup) {
+  EXPECT_EQ(escape_html("a <b> & \"c\" 'd'\n"), "a &lt;b&gt; &amp; &quot;c&quot; &#39;d&#39; ");
+  EXPECT_EQ(escape_html("caf\xc3\xa9"), "caf\xc3\xa9");
+}
+
 }  // namespace
 }  // namespace pare

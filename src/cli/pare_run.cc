@@ -51,8 +51,8 @@ class Program {
     add_infer();
     add_eval();
     add_bench();
-    add_with_model("inspect", "Show the graph, its layers, sizes and the kernels that were chosen",
-                   [this] { return run_inspect(run_); });
+    add_tune();
+    add_inspect();
     add_with_model("verify", "Re-derive every promise of the file from its bytes; exit code 4 if one is broken",
                    [this] { return run_verify(run_); });
   }
@@ -127,7 +127,32 @@ class Program {
         ->check(CLI::Range(1, 1000000))
         ->capture_default_str()
         ->type_name("N");
-    sub->add_flag("--profile", bench_.profile, "Time every layer too");
+    sub->add_flag("--profile", bench_.profile, "Time every layer too: share of peak, bytes, the kernel and why");
+    sub->add_option("--html", bench_.html, "Write the same as a page for a browser")->type_name("FILE");
+  }
+
+  void add_tune() {
+    CLI::App* sub = add_with_model("tune", "Measure which form of each layer is faster here, and keep the answer",
+                                   [this] { return run_tune(run_, tune_); });
+    sub->add_option("--batch", tune_.batch,
+                    "Images a run: bench's is 64 too unless told otherwise, infer and eval run up to 256")
+        ->check(CLI::Range(1, 65536))
+        ->capture_default_str()
+        ->type_name("N");
+    sub->add_option("--rounds", tune_.rounds, "Timed runs of either form")
+        ->check(CLI::Range(1, 1000000))
+        ->capture_default_str()
+        ->type_name("N");
+    sub->add_flag("--dry-run", tune_.dry_run, "Write nothing beside the model");
+  }
+
+  void add_inspect() {
+    CLI::App* sub = add_with_model("inspect", "Show the graph, its layers, sizes and the kernels that were chosen",
+                                   [this] { return run_inspect(run_, inspect_); });
+    sub->add_option("--batch", inspect_.batch, "Images a run that kernels are chosen for")
+        ->check(CLI::Range(1, 65536))
+        ->capture_default_str()
+        ->type_name("N");
   }
 
   [[nodiscard]] std::vector<std::string> subcommand_names() const {
@@ -165,10 +190,20 @@ class Program {
   InferOptions infer_;
   EvalOptions eval_;
   BenchOptions bench_;
+  TuneOptions tune_;
+  InspectOptions inspect_;
   std::function<int()> command_;
 };
 
 }  // namespace
+
+runtime::Session load_session(const RunOptions& run, std::int64_t max_batch) {
+  runtime::Session session = runtime::Session::load(run.model, {.threads = run.threads, .max_batch = max_batch});
+  for (const runtime::SessionNote& note : session.notes()) {
+    if (note.is_warning) std::fprintf(stderr, "pare-run: warning: %s\n", note.text.c_str());
+  }
+  return session;
+}
 
 }  // namespace pare::cli
 

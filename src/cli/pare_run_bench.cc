@@ -1,13 +1,14 @@
 // pare-run bench: how fast the model runs here.
+#include "pare/cli/pare_run_bench.h"
+
 #include <cstdio>
 #include <nlohmann/json.hpp>
-#include <numeric>
 
 #include "pare/base/cpu.h"
+#include "pare/base/file.h"
 #include "pare/base/strings.h"
 #include "pare/cli/pare_run_commands.h"
 #include "pare/cli/pare_run_table.h"
-#include "pare/runtime/measure.h"
 #include "pare/runtime/session.h"
 
 namespace pare::cli {
@@ -15,80 +16,112 @@ namespace pare::cli {
 namespace {
 
 using Json = nlohmann::ordered_json;
-using runtime::LayerTime;
-using runtime::Measurement;
-using runtime::PlannedLayer;
+using runtime::LayerProfile;
 using runtime::Session;
 
-// Dense multiply-adds a second.
-double macs_per_second(const PlannedLayer& layer, std::int64_t images, double seconds) {
-  return seconds > 0.0 ? static_cast<double>(layer.macs * images) / seconds : 0.0;
-}
+Json min_and_median(const runtime::Seconds& time) { return {{"min", time.min()}, {"median", time.median()}}; }
 
-Json bench_json(const RunOptions& run, const BenchOptions& options, const Session& session, const Measurement& result) {
-  const auto batch = static_cast<double>(options.batch);
-  Json json = {
-      {"model", run.model.string()},
-      {"batch", options.batch},
-      {"threads", session.threads()},
-      {"rounds", options.rounds},
-      {"cpu", cpu_name()},
-      {"isa", to_string(chosen_isa())},
-      {"seconds", {{"min", result.min_seconds()}, {"median", result.median_seconds()}}},
-      {"images_per_second", {{"max", batch / result.min_seconds()}, {"median", batch / result.median_seconds()}}},
-      {"arena_bytes", session.arena_bytes()}};
-  for (std::size_t i = 0; i < result.layers.size(); ++i) {
-    const PlannedLayer& layer = session.layers()[i];
-    json["layers"].push_back({{"name", layer.name},
-                              {"op", layer.op_type},
-                              {"kernel", layer.kernel},
-                              {"seconds", result.layers[i].seconds / static_cast<double>(options.rounds)},
-                              {"macs", layer.macs * options.batch}});
+Json bench_json(const BenchReport& report) {
+  const auto batch = static_cast<double>(report.batch);
+  const runtime::Seconds& time = report.result.time;
+  Json json = {{"model", report.model},
+               {"batch", report.batch},
+               {"threads", report.threads},
+               {"rounds", report.rounds},
+               {"cpu", report.cpu},
+               {"isa", report.isa},
+               {"seconds", min_and_median(time)},
+               {"images_per_second", {{"max", batch / time.min()}, {"median", batch / time.median()}}},
+               {"arena_bytes", report.arena_bytes},
+               {"notes", report.notes}};
+  if (report.result.layers.empty()) return json;
+  json["peak_gops"] = 2.0 * report.result.peak_macs_per_second / 1e9;
+  for (const LayerProfile& profile : report.result.layers) {
+    json["layers"].push_back({{"name", profile.layer.name},
+                              {"op", profile.layer.op_type},
+                              {"pattern", profile.layer.pattern},
+                              {"kernel", profile.layer.kernel},
+                              {"note", profile.layer.note},
+                              {"seconds", min_and_median(profile.time)},
+                              {"share", profile.share},
+                              {"macs", profile.layer.macs * report.batch},
+                              {"gops", profile.ops_per_second / 1e9},
+                              {"share_of_peak", profile.share_of_peak},
+                              {"bytes", profile.bytes},
+                              {"bytes_per_second", profile.bytes_per_second}});
   }
   return json;
 }
 
-}  // namespace
-
-int run_bench(const RunOptions& run, const BenchOptions& options) {
-  Session session = Session::load(run.model, {.threads = run.threads, .max_batch = options.batch});
-  const Measurement result =
-      runtime::measure(session, {.batch = options.batch, .rounds = options.rounds, .by_layer = options.profile});
-  if (run.json) {
-    std::printf("%s\n", bench_json(run, options, session, result).dump(2).c_str());
-    return kExitDone;
-  }
-  std::printf("%s: batch %lld, %zu thread%s, %lld rounds, %s, instruction set %s\n\n", run.model.c_str(),
-              static_cast<long long>(options.batch), session.threads(), session.threads() == 1 ? "" : "s",
-              static_cast<long long>(options.rounds), cpu_name().c_str(), std::string(to_string(chosen_isa())).c_str());
-  const auto batch = static_cast<double>(options.batch);
-  const double least = result.min_seconds();
-  const double median = result.median_seconds();
+void print_summary(const BenchReport& report) {
+  std::printf("%s: %s\n\n", report.model.c_str(), conditions_of(report).c_str());
+  const auto batch = static_cast<double>(report.batch);
+  const double least = report.result.time.min();
+  const double median = report.result.time.median();
   Table summary({{""}, {"min", Table::Align::kRight}, {"median", Table::Align::kRight}});
   summary.add_row({"a batch", duration(least), duration(median)});
   summary.add_row({"an image", duration(least / batch), duration(median / batch)});
   summary.add_row(
       {"images/s", grouped(static_cast<long long>(batch / least)), grouped(static_cast<long long>(batch / median))});
   std::fputs(summary.text().c_str(), stdout);
-  if (!options.profile) return kExitDone;
+  for (const std::string& note : report.notes) std::printf("\n%s\n", note.c_str());
+}
 
-  const double all = std::accumulate(result.layers.begin(), result.layers.end(), 0.0,
-                                     [](double sum, const LayerTime& layer) { return sum + layer.seconds; });
+void print_layers(const BenchReport& report) {
   Table layers({{"layer"},
                 {"operator"},
-                {"a batch", Table::Align::kRight},
+                {"min", Table::Align::kRight},
+                {"median", Table::Align::kRight},
                 {"share", Table::Align::kRight},
-                {"GMAC/s", Table::Align::kRight},
+                {"GOPS", Table::Align::kRight},
+                {"of peak", Table::Align::kRight},
+                {"bytes", Table::Align::kRight},
+                {"GB/s", Table::Align::kRight},
                 {"kernel"}});
-  for (std::size_t i = 0; i < result.layers.size(); ++i) {
-    const PlannedLayer& layer = session.layers()[i];
-    const double seconds = result.layers[i].seconds / static_cast<double>(options.rounds);
-    const double rate = macs_per_second(layer, options.batch, seconds);
-    layers.add_row({layer.name, layer.op_type, duration(seconds),
-                    fixed(all > 0.0 ? 100.0 * result.layers[i].seconds / all : 0.0, 1) + " %",
-                    layer.macs > 0 ? fixed(rate / 1e9, 2) : "", layer.kernel});
+  std::string notes;
+  for (const LayerProfile& profile : report.result.layers) {
+    const runtime::PlannedLayer& layer = profile.layer;
+    const bool multiplies = layer.macs > 0;
+    layers.add_row({layer.name, layer.op_type, duration(profile.time.min()), duration(profile.time.median()),
+                    fixed(100.0 * profile.share, 1) + " %", multiplies ? fixed(profile.ops_per_second / 1e9, 1) : "",
+                    multiplies ? fixed(100.0 * profile.share_of_peak, 1) + " %" : "", grouped(profile.bytes),
+                    fixed(profile.bytes_per_second / 1e9, 2), layer.kernel});
+    if (!layer.note.empty()) notes += str_cat("  ", layer.name, ": ", layer.note, "\n");
   }
   std::printf("\n%s", layers.text().c_str());
+  std::printf("\npeak %s GOPS: dense dot products alone, measured just now; a layer that skips zeros can exceed it\n",
+              fixed(2.0 * report.result.peak_macs_per_second / 1e9, 0).c_str());
+  if (!notes.empty()) std::printf("\nnotes\n%s", notes.c_str());
+}
+
+}  // namespace
+
+std::string conditions_of(const BenchReport& report) {
+  return str_cat("batch ", report.batch, ", ", report.threads, " thread", report.threads == 1 ? "" : "s", ", ",
+                 report.rounds, " rounds, ", report.cpu, ", instruction set ", report.isa);
+}
+
+int run_bench(const RunOptions& run, const BenchOptions& options) {
+  Session session = load_session(run, options.batch);
+  BenchReport report;
+  report.model = run.model.string();
+  report.cpu = cpu_name();
+  report.isa = std::string(to_string(session.isa()));
+  report.batch = options.batch;
+  report.threads = session.threads();
+  report.rounds = options.rounds;
+  report.arena_bytes = session.arena_bytes();
+  for (const runtime::SessionNote& note : session.notes()) report.notes.push_back(note.text);
+  const bool by_layer = options.profile || !options.html.empty();
+  report.result = runtime::measure(session, {.batch = options.batch, .rounds = options.rounds, .by_layer = by_layer});
+  if (!options.html.empty()) write_file_atomically(options.html, bench_html(report));
+  if (run.json) {
+    std::printf("%s\n", bench_json(report).dump(2).c_str());
+    return kExitDone;
+  }
+  print_summary(report);
+  if (options.profile) print_layers(report);
+  if (!options.html.empty()) std::printf("\nwritten: %s\n", options.html.c_str());
   return kExitDone;
 }
 

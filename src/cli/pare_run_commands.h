@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "pare/runtime/session.h"
+
 namespace pare::cli {
 
 // Exit codes of pare and pare-run.
@@ -20,6 +22,9 @@ struct RunOptions {
   std::size_t threads = 0;
   bool json = false;
 };
+
+// The model of `run` for that many images at a time. Warnings of the session go to standard error.
+[[nodiscard]] runtime::Session load_session(const RunOptions& run, std::int64_t max_batch);
 
 struct InferOptions {
   std::filesystem::path images;
@@ -41,10 +46,21 @@ struct BenchOptions {
   std::int64_t batch = 64;
   std::int64_t rounds = 30;
   bool profile = false;
+  std::filesystem::path html;  // empty: none
 };
 int run_bench(const RunOptions& run, const BenchOptions& options);
 
-int run_inspect(const RunOptions& run);
+struct TuneOptions {
+  std::int64_t batch = 64;
+  std::int64_t rounds = 30;
+  bool dry_run = false;  // nothing is written
+};
+int run_tune(const RunOptions& run, const TuneOptions& options);
+
+struct InspectOptions {
+  std::int64_t batch = 1;
+};
+int run_inspect(const RunOptions& run, const InspectOptions& options);
 int run_verify(const RunOptions& run);
 
 }  // namespace pare::cli

@@ -60,7 +60,7 @@ std::vector<std::int64_t> chosen_images(const InferOptions& options, std::int64_
 }  // namespace
 
 int run_infer(const RunOptions& run, const InferOptions& options) {
-  Session session = Session::load(run.model, {.threads = run.threads, .max_batch = kSlice});
+  Session session = load_session(run, kSlice);
   const Images images = images_for(session, run.model, options.images);
   const std::vector<std::uint8_t> labels =
       options.labels.empty() ? std::vector<std::uint8_t>{} : read_labels(options.labels, images.count);
@@ -113,7 +113,7 @@ int run_infer(const RunOptions& run, const InferOptions& options) {
 
 int run_eval(const RunOptions& run, const EvalOptions& options) {
   const TestSet files = options.set.empty() ? TestSet{options.images, options.labels} : known_test_set(options.set);
-  Session session = Session::load(run.model, {.threads = run.threads, .max_batch = kSlice});
+  Session session = load_session(run, kSlice);
   const Images images = images_for(session, run.model, files.images);
   const std::vector<std::uint8_t> labels = read_labels(files.labels, images.count);
   if (options.first > images.count) {

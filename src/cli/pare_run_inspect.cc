@@ -72,7 +72,10 @@ Json inspect_json(const RunOptions& run, const graph::Artifact& artifact, const 
     }
     layers.push_back(std::move(layer));
   }
+  Json notes = Json::array();
+  for (const runtime::SessionNote& note : session.notes()) notes.push_back(note.text);
   return {{"model", run.model.string()},
+          {"notes", std::move(notes)},
           {"graph", artifact.graph.name},
           {"input_shape", session.input_shape()},
           {"output_shape", session.output_shape()},
@@ -93,9 +96,9 @@ std::string numbers(const std::vector<float>& values) {
 
 }  // namespace
 
-int run_inspect(const RunOptions& run) {
+int run_inspect(const RunOptions& run, const InspectOptions& options) {
   const graph::Artifact artifact = graph::read_artifact(run.model);
-  const Session session = Session::load(run.model, {.threads = 1, .max_batch = 1});
+  const Session session = load_session(run, options.batch);
   const std::vector<LayerRow> rows = layer_rows(artifact, session);
   const auto file_bytes = static_cast<std::int64_t>(std::filesystem::file_size(run.model));
   const std::int64_t fp32_bytes = graph::dense_fp32_bytes(artifact.graph);
@@ -131,6 +134,7 @@ int run_inspect(const RunOptions& run) {
                 {"bytes", Table::Align::kRight},
                 {"kernel"}});
   std::string notes;
+  for (const runtime::SessionNote& note : session.notes()) notes += str_cat("  ", note.text, "\n");
   for (const LayerRow& row : rows) {
     const bool has_weight = row.weights > 0;
     const double zeros = has_weight ? static_cast<double>(row.zeros) / static_cast<double>(row.weights) : 0.0;

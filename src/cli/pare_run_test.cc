@@ -96,7 +96,8 @@ class PareRun : public ::testing::Test {
 TEST_F(PareRun, HelpSaysWhatThereIsAndReturnsZero) {
   const Outcome help = run("--help");
   EXPECT_EQ(help.code, 0);
-  for (const char* word : {"infer", "eval", "bench", "inspect", "verify", "--threads", "Exit codes", "PARE_ISA"}) {
+  for (const char* word :
+       {"infer", "eval", "bench", "tune", "inspect", "verify", "--threads", "Exit codes", "PARE_ISA"}) {
     EXPECT_NE(help.out.find(word), std::string::npos) << word;
   }
   EXPECT_NE(run("bench --help").out.find("--rounds"), std::string::npos);
@@ -117,7 +118,7 @@ TEST_F(PareRun, AModelThatTakesNoImagesIsShownAndTimedButNotInferred) {
 }
 
 TEST_F(PareRun, UsageErrorsReturnTwoAndSuggestWhatWasMeant) {
-  expect_error("", 2, "infer, eval, bench, inspect, verify");
+  expect_error("", 2, "infer, eval, bench, tune, inspect, verify");
   expect_error("infr " + model_, 2, "did you mean 'infer'?");
   expect_error("bench " + model_ + " --bacth 3", 2, "did you mean '--batch'?");
   expect_error("bench", 2, "model");
@@ -244,11 +245,53 @@ TEST_F(PareRun, BenchTimesRoundsAndLayers) {
   EXPECT_GE(result["images_per_second"]["max"].get<double>(), result["images_per_second"]["median"].get<double>());
   EXPECT_EQ(result["layers"].size(), artifact_.graph.nodes.size());
   EXPECT_EQ(result["layers"][0]["name"], "quantize_input");
+  EXPECT_GT(result["peak_gops"].get<double>(), 0.0);
+  for (const Json& layer : result["layers"]) {
+    EXPECT_LE(layer["seconds"]["min"].get<double>(), layer["seconds"]["median"].get<double>());
+    EXPECT_EQ(layer["macs"].get<double>() > 0.0, layer["share_of_peak"].get<double>() > 0.0) << layer["name"];
+  }
+  EXPECT_FALSE(json("bench " + model_ + " --batch 1 --rounds 1").contains("layers"));
   const Outcome text = run("bench " + model_ + " --rounds 2 --profile", "PARE_ISA=scalar");
   EXPECT_EQ(text.code, 0) << text.err;
-  for (const char* word : {"images/s", "median", "conv2", "GMAC/s", "instruction set scalar"}) {
+  for (const char* word : {"images/s", "median", "conv2", "GOPS", "of peak", "GB/s", "instruction set scalar", "notes",
+                           "scalar code gains nothing from the zeros"}) {
     EXPECT_NE(text.out.find(word), std::string::npos) << word << " in " << text.out;
   }
+}
+
+TEST_F(PareRun, BenchWritesAPageThatNeedsNothingElse) {
+  const std::string page = (folder_ / "bench.html").string();
+  const Outcome outcome = run("bench " + model_ + " --batch 2 --rounds 2 --html " + page);
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  const std::string html = pare::testing::get_file(page);
+  EXPECT_TRUE(html.starts_with("<!doctype html>")) << html;
+  EXPECT_TRUE(html.ends_with("</html>\n")) << html;
+  for (const graph::Node& node : artifact_.graph.nodes) {
+    EXPECT_NE(html.find("<td>" + node.name + "</td>"), std::string::npos) << node.name;
+  }
+  for (const char* foreign : {"<script", "http", "src=", "url("}) EXPECT_EQ(html.find(foreign), std::string::npos);
+  expect_error("bench " + model_ + " --rounds 1 --html " + (folder_ / "no" / "where.html").string(), 1, "where.html");
+}
+
+TEST_F(PareRun, TuneKeepsItsAnswerBesideTheModel) {
+  const std::string saved = model_ + ".tuned.json";
+  EXPECT_EQ(json("--threads 1 tune " + model_ + " --batch 2 --rounds 2 --dry-run")["written"], "");
+  EXPECT_FALSE(std::filesystem::exists(saved));
+  const Json result = json("--threads 1 tune " + model_ + " --batch 2 --rounds 2");
+  EXPECT_EQ(result["written"], saved);
+  EXPECT_EQ(result["batch"], 2);
+  const auto notes = [&](const std::string& arguments) { return json(arguments)["notes"].dump(); };
+  EXPECT_NE(notes("--threads 1 bench " + model_ + " --batch 2 --rounds 1").find("formats as measured"),
+            std::string::npos);
+  EXPECT_NE(notes("--threads 1 inspect " + model_ + " --batch 2").find("formats as measured"), std::string::npos);
+  EXPECT_NE(notes("--threads 1 inspect " + model_ + " --batch 3").find("batch 2 and 1 thread"), std::string::npos);
+  const Outcome text = run("--threads 1 tune " + model_ + " --batch 3 --rounds 2");
+  EXPECT_TRUE(text.out.ends_with("written: " + saved + "\n")) << text.out;
+  EXPECT_EQ(run("verify " + model_).code, 0);
+  pare::testing::put_file(saved, "{");
+  const Outcome damaged = run("infer " + model_ + " --first 1 --images " + images_path_);
+  EXPECT_EQ(damaged.code, 0);
+  EXPECT_TRUE(damaged.err.starts_with("pare-run: warning: " + saved + " is not used: ")) << damaged.err;
 }
 
 TEST_F(PareRun, InspectShowsLayersAndSizes) {

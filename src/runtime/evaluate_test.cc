@@ -9,7 +9,6 @@
 #include "pare/base/rng.h"
 #include "pare/base/testing.h"
 #include "pare/graph/testing/random_artifact.h"
-#include "pare/runtime/measure.h"
 #include "pare/runtime/testing/temporary_artifact.h"
 
 namespace pare::runtime {
@@ -58,26 +57,6 @@ TEST(Evaluate, CountsWhatTheLogitsSay) {
   EXPECT_PARE_ERROR(evaluate(session, images, labels), kInvalidArgument, "label 4 of image 7");
   labels.pop_back();
   EXPECT_PARE_ERROR(evaluate(session, images, labels), kInvalidArgument, "2499 images");
-}
-
-TEST(Measure, TimesEveryRoundAndLayer) {
-  const testing::TemporaryArtifact file(graph::testing::small_artifact(32, true));
-  Session session = Session::load(file.path(), {.threads = 1, .max_batch = 4});
-  const Measurement plain = measure(session, {.batch = 4, .rounds = 5});
-  EXPECT_EQ(plain.round_seconds.size(), 5U);
-  EXPECT_TRUE(plain.layers.empty());
-  EXPECT_LE(plain.min_seconds(), plain.median_seconds());
-  const Measurement by_layer = measure(session, {.batch = 8, .rounds = 3, .by_layer = true});
-  ASSERT_EQ(by_layer.layers.size(), session.layers().size());
-  for (const LayerTime& layer : by_layer.layers) EXPECT_EQ(layer.calls, 6) << layer.name;
-  EXPECT_PARE_ERROR(measure(session, {.batch = 0}), kInvalidArgument, "batch");
-  EXPECT_PARE_ERROR(measure(session, {.batch = 1, .rounds = 0}), kInvalidArgument, "rounds");
-}
-
-TEST(Measurement, MedianIsTheMiddleOrTheMeanOfTheTwo) {
-  EXPECT_DOUBLE_EQ((Measurement{{3.0, 1.0, 2.0}, {}}).median_seconds(), 2.0);
-  EXPECT_DOUBLE_EQ((Measurement{{4.0, 1.0, 2.0, 8.0}, {}}).median_seconds(), 3.0);
-  EXPECT_DOUBLE_EQ((Measurement{{4.0, 1.0, 2.0, 8.0}, {}}).min_seconds(), 1.0);
 }
 
 }  // namespace

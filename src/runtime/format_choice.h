@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 
 #include "pare/base/cpu.h"
@@ -30,6 +31,13 @@ struct FormatChoice {
   double speed_up = 1.0;  // predicted, of the form as stored over dense
   std::string note;       // why a form that is not the stored one was chosen, or ""
 };
+
+// A choice that takes the place of the table's: asked for, or measured.
+struct FormatOverride {
+  bool as_stored = true;
+  std::string note;
+};
+using FormatOverrides = std::map<std::string, FormatOverride>;  // by node
 
 // Time of a layer is the larger of two: multiplying (m n k, times the format's cost of a dense multiply-add) and
 // reading the weights (n k, times its bytes a weight). `stored`: as in the file.

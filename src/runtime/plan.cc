@@ -28,6 +28,7 @@ PlannedValue describe(const std::string& name, const graph::Value& value) {
 }  // namespace
 
 Plan Planner::make() {
+  plan_.isa = isa_;
   describe_ends();
   place_values();
   for (const graph::Node& node : graph_.nodes) {
@@ -37,6 +38,7 @@ Plan Planner::make() {
     step.output = values_.at(node.output);
     step.layer.output_shape = step.output.shape;
     step.op = make_operator(node, step.layer);
+    step.layer.activation_bytes = activation_bytes(node);
     const std::size_t scratch = (step.op->scratch_bytes() + kAlignmentBytes - 1) / kAlignmentBytes * kAlignmentBytes;
     plan_.scratch_bytes = std::max(plan_.scratch_bytes, scratch);
     plan_.steps.push_back(std::move(step));
@@ -105,6 +107,21 @@ void Planner::place_values() {
   plan_.arena_bytes = layout.bytes;
 }
 
+std::int64_t Planner::activation_bytes(const graph::Node& node) const {
+  const auto bytes = [this](const std::string& name, const PlannedValue& value) {
+    const bool is_pixels = name == graph_.input && plan_.takes_images;
+    return value.elems * static_cast<std::int64_t>(is_pixels ? 1 : size_bytes(value.dtype));
+  };
+  std::int64_t sum = bytes(node.output, values_.at(node.output));
+  for (const std::string& input : node.inputs) {
+    const auto read = values_.find(input);  // initializers are no values
+    if (read == values_.end()) continue;
+    if (is_alias(node, read->second)) return 0;
+    sum += bytes(input, read->second);
+  }
+  return sum;
+}
+
 struct Planner::Row {
   const char* op_type;
   OperatorPlan plan;
@@ -144,8 +161,8 @@ void Planner::add_note(const std::string& note, PlannedLayer& layer) {
   layer.note += layer.note.empty() ? note : "; " + note;
 }
 
-Plan make_plan(const graph::Artifact& artifact, Isa isa, std::int64_t max_batch) {
-  return Planner(artifact, isa, max_batch).make();
+Plan make_plan(const graph::Artifact& artifact, Isa isa, std::int64_t max_batch, const FormatOverrides& overrides) {
+  return Planner(artifact, isa, max_batch, overrides).make();
 }
 
 }  // namespace pare::runtime

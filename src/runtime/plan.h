@@ -10,6 +10,7 @@
 
 #include "pare/base/cpu.h"
 #include "pare/graph/artifact.h"
+#include "pare/runtime/format_choice.h"
 #include "pare/runtime/operators.h"
 #include "pare/runtime/session.h"
 
@@ -32,6 +33,7 @@ struct Step {
 };
 
 struct Plan {
+  Isa isa = Isa::kScalar;
   bool takes_images = false;
   Shape input_shape;  // [C, H, W] of an image
   std::int64_t input_elems = 0;
@@ -43,9 +45,9 @@ struct Plan {
 };
 
 // Images are kept as NHWC; Flatten restores NCHW order, in which the columns of a Gemm's weight count. All other values
-// are row-major.
-// Precondition: the artifact passed read_artifact. Throws kUnsupported for what no kernel can run, kInvalidArgument for
-// an arena beyond all measure.
-[[nodiscard]] Plan make_plan(const graph::Artifact& artifact, Isa isa, std::int64_t max_batch);
+// are row-major. `overrides`: of layers whose form was chosen elsewhere. Precondition: the artifact passed
+// read_artifact. Throws kUnsupported for what no kernel can run, kInvalidArgument for an arena beyond all measure.
+[[nodiscard]] Plan make_plan(const graph::Artifact& artifact, Isa isa, std::int64_t max_batch,
+                             const FormatOverrides& overrides = {});
 
 }  // namespace pare::runtime

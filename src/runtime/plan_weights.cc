@@ -22,15 +22,10 @@ kernels::CanonicalWeights canonical(const graph::Initializer& weight, kernels::W
   canonical.segments = layout.segments;
   canonical.segment_elems = layout.segment_elems;
   canonical.line_segments = line_segments;
-  if (format == kernels::WeightFormat::kDense) {
-    grouped = graph::codes_in_group_order(weight);
-    canonical.values = grouped.data();
-  } else {
-    canonical.vnm = weight.vnm;
-    canonical.block = weight.block;
-    canonical.values = weight.data.as<std::int8_t>().data();
-    canonical.indices = weight.indices.as<std::uint8_t>().data();
-  }
+  canonical.vnm = weight.vnm;
+  canonical.block = weight.block;
+  canonical.values = weight.data.as<std::int8_t>().data();
+  canonical.indices = weight.indices.as<std::uint8_t>().data();
   return canonical;
 }
 
@@ -69,16 +64,17 @@ template <typename Kernel>
 PackedLayer Planner::pack_weights(const graph::Node& node, const Kernel& kernel, std::int64_t line_segments,
                                   PlannedLayer& layer) const {
   const graph::Initializer& weight = graph_.initializers.at(node.inputs[1]);
-  std::vector<std::int8_t> grouped;
-  const kernels::CanonicalWeights weights = canonical(weight, kernel.format, line_segments, grouped);
+  kernels::CanonicalWeights weights = as_stored(weight, line_segments);
+  std::vector<std::int8_t> decoded;  // dense codes in group order, where the stored bytes are not that
+  if (kernel.format == kernels::WeightFormat::kDense &&
+      (weight.encoding != graph::Encoding::kDense || weights.segments > 1)) {
+    decoded = graph::codes_in_group_order(weight);
+    weights.values = decoded.data();
+  }
   PackedLayer packed;
   packed.weights = AlignedBytes(kernel.packed_bytes(weights));
   kernel.pack(weights, packed.weights.data());
   describe_weight(node, kernel.name, packed.weights.size(), layer);
-  if (kernel.format != kernels::WeightFormat::kDense && !kernel.uses_zeros(weights)) {
-    const std::string reason = *kernel.note != '\0' ? kernel.note : "no kernel for this pattern at this shape";
-    add_note(str_cat("stored ", weight.pattern(), ", expanded to dense when loaded: ", reason), layer);
-  }
   return packed;
 }
 
@@ -112,14 +108,27 @@ void Planner::describe_weight(const graph::Node& node, const char* kernel, std::
   }
 }
 
-// The form in which a layer runs; why it is not the stored one goes into the layer's note.
-kernels::WeightFormat Planner::choose(const graph::Initializer& weight, const LayerWork& work,
-                                      PlannedLayer& layer) const {
+template <typename Kernel>
+const Kernel& Planner::choose(const graph::Initializer& weight, const LayerWork& work,
+                              const Kernel& (*find)(kernels::WeightFormat format, Isa isa), std::int64_t line_segments,
+                              PlannedLayer& layer) const {
+  using kernels::WeightFormat;
+  const Kernel& stored = find(format_of(weight), isa_);
+  if (stored.format == WeightFormat::kDense) return stored;
+  if (!stored.uses_zeros(as_stored(weight, line_segments))) {
+    const std::string reason = *stored.note != '\0' ? stored.note : "no kernel for this pattern at this shape";
+    add_note(str_cat("stored ", weight.pattern(), ", run dense: ", reason), layer);
+    return find(WeightFormat::kDense, isa_);
+  }
+  if (const auto chosen = overrides_.find(layer.name); chosen != overrides_.end()) {
+    add_note(chosen->second.note, layer);
+    return chosen->second.as_stored ? stored : find(WeightFormat::kDense, isa_);
+  }
   const double kept = static_cast<double>(weight.data.bytes().size()) / static_cast<double>(work.n * work.k);
   const FormatChoice choice =
-      choose_format(work, format_of(weight), weight.vnm, isa_, cpu_vendor(), {weight.block, kept});
+      choose_format(work, stored.format, weight.vnm, isa_, cpu_vendor(), {weight.block, kept});
   add_note(choice.note, layer);
-  return choice.format;
+  return choice.format == stored.format ? stored : find(WeightFormat::kDense, isa_);
 }
 
 std::unique_ptr<Operator> Planner::conv(const graph::Node& node, PlannedLayer& layer) {
@@ -133,15 +142,15 @@ std::unique_ptr<Operator> Planner::dense_conv(const graph::Node& node, PlannedLa
   const graph::Window window = graph::window_of(graph_, node);
   const LayerWork work{output.shape[1] * output.shape[2], weight.shape[0],
                        element_count(weight.shape) / weight.shape[0]};
-  const kernels::QConvKernel& kernel = kernels::find_qconv_kernel(choose(weight, work, layer), isa_);
+  const std::int64_t line_segments = window.dilation_w == 1 ? window.kernel_w : 1;
+  const kernels::QConvKernel& kernel = choose(weight, work, kernels::find_qconv_kernel, line_segments, layer);
   kernels::QConvArgs args;
   set_extents(input, output, window, args.shape);
   args.shape.in_c = input.shape[0];
   args.shape.out_c = output.shape[0];
   args.x_zero_point = params_of(node.inputs[0]).zero_point;
   args.epilogue = epilogue_of(node);
-  return std::make_unique<QConv>(kernel, args, pack(node, kernel, window.dilation_w == 1 ? window.kernel_w : 1, layer),
-                                 input.offset, output.offset);
+  return std::make_unique<QConv>(kernel, args, pack(node, kernel, line_segments, layer), input.offset, output.offset);
 }
 
 std::unique_ptr<Operator> Planner::depthwise(const graph::Node& node, PlannedLayer& layer) {
@@ -186,7 +195,7 @@ std::unique_ptr<Operator> Planner::gemm(const graph::Node& node, PlannedLayer& l
   const std::int64_t n = weight.shape[0];
   const std::int64_t k = weight.shape[1];
   const std::int64_t rows = input.elems / k;  // of one image, or whatever one of the batch is
-  const kernels::QGemmKernel& kernel = kernels::find_qgemm_kernel(choose(weight, {rows, n, k}, layer), isa_);
+  const kernels::QGemmKernel& kernel = choose(weight, {rows, n, k}, kernels::find_qgemm_kernel, 1, layer);
   kernels::QGemmArgs args;
   args.a_stride_bytes = k;
   args.a_zero_point = params_of(node.inputs[0]).zero_point;
@@ -205,7 +214,7 @@ std::unique_ptr<Operator> Planner::dynamic_gemm(const graph::Node& node, Planned
   const std::int64_t rows = rows_of(node);
   const std::int64_t n = weight.shape[0];
   const std::int64_t k = weight.shape[1];
-  const kernels::QGemmKernel& kernel = kernels::find_qgemm_kernel(choose(weight, {rows, n, k}, layer), isa_);
+  const kernels::QGemmKernel& kernel = choose(weight, {rows, n, k}, kernels::find_qgemm_kernel, 1, layer);
   PackedLayer packed = pack_weights(node, kernel, 1, layer);
   packed.bias.assign(static_cast<std::size_t>(n), 0);
   packed.multiplier = weight.quantization->scales;

@@ -13,16 +13,16 @@
 #include "pare/format/affine.h"
 #include "pare/graph/artifact.h"
 #include "pare/runtime/format_choice.h"
-#include "pare/runtime/operators_real.h"
 #include "pare/runtime/operators_dynamic.h"
+#include "pare/runtime/operators_real.h"
 #include "pare/runtime/plan.h"
 
 namespace pare::runtime {
 
 class Planner {
  public:
-  Planner(const graph::Artifact& artifact, Isa isa, std::int64_t max_batch)
-      : artifact_(artifact), graph_(artifact.graph), isa_(isa), max_batch_(max_batch) {}
+  Planner(const graph::Artifact& artifact, Isa isa, std::int64_t max_batch, const FormatOverrides& overrides)
+      : artifact_(artifact), graph_(artifact.graph), isa_(isa), max_batch_(max_batch), overrides_(overrides) {}
 
   [[nodiscard]] Plan make();
 
@@ -37,6 +37,8 @@ class Planner {
   [[nodiscard]] std::unique_ptr<Operator> make_operator(const graph::Node& node, PlannedLayer& layer);
   [[nodiscard]] static bool is_alias(const graph::Node& node, const PlannedValue& input);
   [[nodiscard]] format::AffineParams params_of(const std::string& value) const;
+  // What the node reads and writes of one image. The graph's input counts as raw pixels where it is an image.
+  [[nodiscard]] std::int64_t activation_bytes(const graph::Node& node) const;
   static void add_note(const std::string& note, PlannedLayer& layer);
 
   // plan_weights.cc: operators that have weights.
@@ -50,8 +52,11 @@ class Planner {
                                  PlannedLayer& layer) const;
   void describe_weight(const graph::Node& node, const char* kernel, std::size_t packed_bytes,
                        PlannedLayer& layer) const;
-  [[nodiscard]] kernels::WeightFormat choose(const graph::Initializer& weight, const LayerWork& work,
-                                             PlannedLayer& layer) const;
+  // The kernel and the form in which a layer runs; why it is not the stored one goes into the layer's note.
+  template <typename Kernel>
+  [[nodiscard]] const Kernel& choose(const graph::Initializer& weight, const LayerWork& work,
+                                     const Kernel& (*find)(kernels::WeightFormat format, Isa isa),
+                                     std::int64_t line_segments, PlannedLayer& layer) const;
   [[nodiscard]] std::unique_ptr<Operator> conv(const graph::Node& node, PlannedLayer& layer);
   [[nodiscard]] std::unique_ptr<Operator> dense_conv(const graph::Node& node, PlannedLayer& layer);
   [[nodiscard]] std::unique_ptr<Operator> depthwise(const graph::Node& node, PlannedLayer& layer);
@@ -85,6 +90,7 @@ class Planner {
   const graph::Graph& graph_;
   Isa isa_;
   std::int64_t max_batch_;
+  const FormatOverrides& overrides_;
   std::map<std::string, PlannedValue> values_;
   std::map<std::string, std::size_t> workspace_;  // node, offset of the memory that it works on
   Plan plan_;

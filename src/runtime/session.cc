@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <new>
+#include <optional>
+#include <system_error>
 #include <utility>
 
 #include "pare/base/error.h"
@@ -12,6 +15,7 @@
 #include "pare/base/threads.h"
 #include "pare/graph/artifact.h"
 #include "pare/runtime/plan.h"
+#include "pare/runtime/tuning.h"
 
 namespace pare::runtime {
 
@@ -22,24 +26,64 @@ constexpr std::int64_t kMaxBatchLimit = std::int64_t{1} << 16;
 using Clock = std::chrono::steady_clock;
 
 // make_plan, with the file's name in its errors.
-Plan make_plan_of(const std::filesystem::path& path, const graph::Artifact& artifact, Isa isa, std::int64_t max_batch) {
+Plan make_plan_of(const std::filesystem::path& path, const graph::Artifact& artifact, Isa isa, std::int64_t max_batch,
+                  const FormatOverrides& overrides) {
   try {
-    return make_plan(artifact, isa, max_batch);
+    return make_plan(artifact, isa, max_batch, overrides);
   } catch (const Error& error) {
     throw Error(error.category(), error.problem(), str_cat(path.string(), ", ", error.where()), error.remedy());
   }
+}
+
+std::string measured_note(const TunedLayer& layer) {
+  const std::string ratio =
+      str_cat("measured, ", layer.stored, " is ", static_cast<double>(std::llround(layer.speed_up * 100.0)) / 100.0,
+              " times as fast as dense");
+  return layer.runs_as_stored() ? ratio : str_cat("stored ", layer.stored, ", run dense: ", ratio);
+}
+
+// The choices that are not left to the table, and what is to be said of them.
+FormatOverrides choose_overrides(const std::filesystem::path& path, const graph::Graph& graph,
+                                 const SessionOptions& options, std::vector<SessionNote>& notes) {
+  std::optional<Tuning> tuning;
+  if (options.formats == FormatSource::kMeasure) {
+    tuning = tune(path, {.session = options});
+  } else if (std::error_code ignored;
+             options.formats == FormatSource::kSaved && std::filesystem::exists(tuning_path(path), ignored)) {
+    SavedTuning saved = find_tuning(path, tuning_key(path, options));
+    if (saved.note) notes.push_back(std::move(*saved.note));
+    tuning = std::move(saved.tuning);
+  }
+  FormatOverrides overrides;
+  if (tuning) {
+    for (const TunedLayer& layer : tuning->layers) {
+      overrides[layer.name] = {layer.runs_as_stored(), measured_note(layer)};
+    }
+  }
+  for (const auto& [name, as_stored] : options.as_stored) {
+    const bool is_known = std::any_of(graph.nodes.begin(), graph.nodes.end(),
+                                      [&name = name](const graph::Node& node) { return node.name == name; });
+    if (!is_known) {
+      throw Error(ErrorCategory::kInvalidArgument, str_cat("there is no layer '", name, "'"),
+                  "SessionOptions::as_stored");
+    }
+    overrides[name] = {as_stored, as_stored ? "run as stored, as asked" : "run dense, as asked"};
+  }
+  return overrides;
 }
 
 }  // namespace
 
 struct Session::Impl {
   Plan plan;
-  ThreadPool pool;
+  std::shared_ptr<ThreadPool> shared_pool;
+  ThreadPool& pool;
   AlignedBytes arena;
   AlignedBytes scratch;
   std::int64_t max_batch;
   std::vector<std::string> class_names;
   std::vector<PlannedLayer> layers;
+  std::vector<SessionNote> notes;
   std::function<void(const Tap&)> tap;
   std::vector<std::byte> tap_bytes;  // a slice in NCHW order
   bool profiling = false;
@@ -47,7 +91,8 @@ struct Session::Impl {
 
   Impl(Plan made_plan, const SessionOptions& options, std::vector<std::string> names)
       : plan(std::move(made_plan)),
-        pool(options.threads),
+        shared_pool(options.pool != nullptr ? options.pool : std::make_shared<ThreadPool>(options.threads)),
+        pool(*shared_pool),
         arena(plan.arena_bytes),
         scratch(plan.scratch_bytes * pool.threads()),
         max_batch(options.max_batch),
@@ -145,8 +190,12 @@ Session Session::load(const std::filesystem::path& path, const SessionOptions& o
   const Isa isa = chosen_isa();
   graph::Artifact artifact = graph::read_artifact(path);
   try {
-    Plan plan = make_plan_of(path, artifact, isa, options.max_batch);
-    return Session(std::make_unique<Impl>(std::move(plan), options, std::move(artifact.class_names)));
+    std::vector<SessionNote> notes;
+    const FormatOverrides overrides = choose_overrides(path, artifact.graph, options, notes);
+    Plan plan = make_plan_of(path, artifact, isa, options.max_batch, overrides);
+    auto impl = std::make_unique<Impl>(std::move(plan), options, std::move(artifact.class_names));
+    impl->notes = std::move(notes);
+    return Session(std::move(impl));
   } catch (const std::bad_alloc&) {
     throw Error(ErrorCategory::kInvalidArgument,
                 str_cat("not enough memory for the network with buffers for ", options.max_batch, " images"),
@@ -166,8 +215,10 @@ const Shape& Session::output_shape() const { return impl_->plan.output_shape; }
 std::int64_t Session::classes() const { return impl_->plan.output_elems; }
 const std::vector<std::string>& Session::class_names() const { return impl_->class_names; }
 const std::vector<PlannedLayer>& Session::layers() const { return impl_->layers; }
+const std::vector<SessionNote>& Session::notes() const { return impl_->notes; }
 std::size_t Session::arena_bytes() const { return impl_->arena.size(); }
 std::size_t Session::threads() const { return impl_->pool.threads(); }
+Isa Session::isa() const { return impl_->plan.isa; }
 
 void Session::run(std::span<const std::uint8_t> images, std::int64_t count, std::span<float> logits) {
   impl_->check_sizes(images.size(), count, logits.size());

@@ -5,30 +5,51 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "pare/base/cpu.h"
+#include "pare/base/threads.h"
 #include "pare/format/dtype.h"
 
 namespace pare::runtime {
 
+// Where the choice of a layer's form comes from, stored or dense; it never changes a result.
+enum class FormatSource {
+  kSaved,    // measurements beside the artifact (runtime/tuning.h) if they were made for such a session, else the table
+  kMeasure,  // measured while loading, which takes seconds
+  kTable,    // the table of costs alone (runtime/format_choice.h)
+};
+
 struct SessionOptions {
   std::size_t threads = 0;      // 0: one per core that this process may run on
   std::int64_t max_batch = 64;  // buffers are planned for this many images; larger batches run in slices of it
+  FormatSource formats = FormatSource::kSaved;
+  std::map<std::string, bool> as_stored = {};  // by layer, before any other choice: as stored (true) or dense (false)
+  // Instead of `threads`: shared with sessions that run at other times.
+  std::shared_ptr<ThreadPool> pool = nullptr;
+};
+
+// Something to know about a session as a whole.
+struct SessionNote {
+  bool is_warning = false;
+  std::string text;
 };
 
 // One planned operator, for inspect and bench.
 struct PlannedLayer {
   std::string name;  // node name
   std::string op_type;
-  std::string kernel;             // name of the chosen kernel, "qgemm_u8_s8_2x4_scalar"
-  std::string pattern;            // "2:4", "dense", or "" where there is no weight
-  std::string note;               // why this kernel
-  Shape output_shape;             // without batch
-  std::int64_t macs = 0;          // dense multiply-adds an image
-  std::int64_t weight_bytes = 0;  // packed
+  std::string kernel;                 // name of the chosen kernel, "qgemm_u8_s8_2x4_scalar"
+  std::string pattern;                // "2:4", "dense", or "" where there is no weight
+  std::string note;                   // why this kernel
+  Shape output_shape;                 // without batch
+  std::int64_t macs = 0;              // dense multiply-adds an image
+  std::int64_t weight_bytes = 0;      // packed
+  std::int64_t activation_bytes = 0;  // read and written, an image
 };
 
 // What a node wrote: the codes (u8) or float32 numbers of a whole slice, an image in NCHW order.
@@ -48,8 +69,8 @@ struct LayerTime {
 // Not thread-safe: one run at a time per session. Movable.
 class Session {
  public:
-  // Maps the file, validates all of it, plans, packs. Throws what read_artifact throws, kUnsupported for an operator
-  // that no kernel can run, kInvalidArgument for impossible options.
+  // Maps the file, validates all of it, plans, packs. A file of measurements that cannot be used is a note. Throws what
+  // read_artifact throws, kUnsupported for an operator that no kernel can run, kInvalidArgument for impossible options.
   [[nodiscard]] static Session load(const std::filesystem::path& path, const SessionOptions& options = {});
 
   Session(Session&&) noexcept;
@@ -65,8 +86,10 @@ class Session {
   [[nodiscard]] std::int64_t classes() const;       // numbers of the output
   [[nodiscard]] const std::vector<std::string>& class_names() const;
   [[nodiscard]] const std::vector<PlannedLayer>& layers() const;
+  [[nodiscard]] const std::vector<SessionNote>& notes() const;
   [[nodiscard]] std::size_t arena_bytes() const;
   [[nodiscard]] std::size_t threads() const;
+  [[nodiscard]] Isa isa() const;  // that the kernels were chosen for
 
   // Raw pixels, NCHW, `count` images; normalization is the artifact's. `logits`: count * classes() floats, owned by the
   // caller. Throws kInvalidArgument if the sizes disagree or the network takes no images. No allocation after the first

@@ -354,17 +354,16 @@ TEST(Session, DescribesItsPlan) {
   const Shape& window = conv2.output_shape;
   EXPECT_EQ(conv2.macs, element_count(weight) * window[1] * window[2]);
   EXPECT_EQ(conv2.pattern, "2:4");
-  EXPECT_NE(conv2.kernel.find("_2x4_"), std::string::npos);
+  EXPECT_NE(conv2.kernel.find("_dense_"), std::string::npos);
   // Eight input channels are too few for a tap of their own, whatever the instruction set.
-  EXPECT_TRUE(conv2.note.starts_with("stored 2:4, expanded to dense when loaded: ")) << conv2.note;
+  EXPECT_TRUE(conv2.note.starts_with("stored 2:4, run dense: ")) << conv2.note;
 }
 
 TEST(Session, SaysWhyZerosAreNotUsed) {
   const ScopedEnvironment forced("PARE_ISA", "scalar");
   const TemporaryArtifact file(graph::testing::small_artifact(9, true));
   const Session session = Session::load(file.path(), {.threads = 1, .max_batch = 4});
-  EXPECT_EQ(session.layers()[3].note,
-            "stored 2:4, expanded to dense when loaded: scalar code gains nothing from the zeros");
+  EXPECT_EQ(session.layers()[3].note, "stored 2:4, run dense: scalar code gains nothing from the zeros");
 }
 
 TEST(Session, ArenaIsSmallerThanAllActivationsTogether) {

@@ -18,7 +18,8 @@ struct QConvKernel {
   Isa isa;
   WeightFormat format;
   const char* note;  // why it does not use zeros, where it never does, or ""
-  // False if pack() expands these weights to dense, so that their zeros save nothing.
+  // False if the zeros of these weights save nothing here. pack() then takes them only in a scalar row, which expands
+  // them; a planner decodes them and takes the dense row.
   bool (*uses_zeros)(const CanonicalWeights& weights);
   // CanonicalWeights with n = out_c, segments = kernel_h * kernel_w, segment_elems = in_c, line_segments = kernel_w
   // (1 if the kernel is dilated along w); dense `values` in O, kh, kw,

@@ -22,7 +22,8 @@ struct QGemmKernel {
   WeightFormat format;
   std::int64_t n_tile;  // run() takes column ranges that start at multiples of this
   const char* note;     // why it does not use zeros, where it never does, or ""
-  // False if pack() expands these weights to dense, so that their zeros save nothing.
+  // False if the zeros of these weights save nothing here. pack() then takes them only in a scalar row, which expands
+  // them; a planner decodes them and takes the dense row.
   bool (*uses_zeros)(const CanonicalWeights& weights);
   // Bytes that pack() writes; the caller aligns them to 64.
   std::size_t (*packed_bytes)(const CanonicalWeights& weights);

@@ -110,8 +110,8 @@ TEST(QGemm, EveryKernelEqualsTheReferenceOverTheShapeGrid) {
     for (const Case& shape : shape_grid()) {
       SCOPED_TRACE(std::string(kernel.name) + " m " + std::to_string(shape.m) + " n " + std::to_string(shape.n) +
                    " k " + std::to_string(shape.k));
-      const testing::StoredWeights weights = testing::random_weights(
-          rng, kernel.format, shape.n, 1, shape.k, testing::kVnmPatterns[pattern++ % std::size(testing::kVnmPatterns)]);
+      const testing::StoredWeights weights =
+          testing::random_weights(rng, kernel.format, shape.n, 1, shape.k, testing::vnm_pattern(kernel.isa, pattern++));
       const testing::RandomEpilogue random = testing::random_epilogue(rng, shape.n, shape.k);
       std::vector<std::uint8_t> a(static_cast<std::size_t>(shape.m * shape.k));
       for (std::uint8_t& code : a) code = static_cast<std::uint8_t>(rng.below(256));

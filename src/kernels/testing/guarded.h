@@ -13,13 +13,17 @@
 
 namespace pare::kernels::testing {
 
+// Which end of an operand lies against a page that may not be touched.
+enum class Against : std::uint8_t { kEnd, kStart };
+
 // `count` elements whose end lies on the end of the last page before an inaccessible one (up to what `alignment`
-// demands); whatever else the pages hold is poison. A read or write past the pages crashes; one that stays within them
-// is found by comparing the results under two poisons, or by guards_intact().
+// demands), or whose start lies on the start of the first page after one; whatever else the pages hold is poison. A
+// read or write past the pages crashes; one that stays within them is found by comparing the results under two poisons,
+// or by guards_intact().
 template <typename T>
 class Guarded {
  public:
-  Guarded(std::int64_t count, std::uint8_t poison, std::size_t alignment = alignof(T))
+  Guarded(std::int64_t count, std::uint8_t poison, std::size_t alignment = alignof(T), Against against = Against::kEnd)
       : count_(static_cast<std::size_t>(count)), poison_(poison) {
     const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
     const std::size_t bytes = count_ * sizeof(T);
@@ -31,7 +35,7 @@ class Guarded {
     inner_ = map_ + page;
     if (mprotect(inner_, inner_bytes_, PROT_READ | PROT_WRITE) != 0) throw std::bad_alloc();
     std::memset(inner_, poison, inner_bytes_);
-    offset_ = (inner_bytes_ - bytes) / alignment * alignment;
+    offset_ = against == Against::kStart ? 0 : (inner_bytes_ - bytes) / alignment * alignment;
   }
   ~Guarded() { munmap(map_, map_bytes_); }
   Guarded(const Guarded&) = delete;

@@ -6,6 +6,7 @@
 #include <iterator>
 #include <vector>
 
+#include "pare/base/cpu.h"
 #include "pare/base/rng.h"
 #include "pare/format/block.h"
 #include "pare/format/two_four.h"
@@ -134,10 +135,22 @@ inline StoredWeights random_weights(Rng& rng, WeightFormat format, std::int64_t 
   return weights;
 }
 
-// One that every V:N:M kernel gathers, and ones that are expanded to dense.
+// Twelve that every V:N:M kernel takes, then ones that only scalar rows take.
 inline constexpr format::VnmPattern kVnmPatterns[] = {
     {64, 2, 4}, {64, 1, 4}, {64, 2, 8}, {64, 1, 8}, {16, 2, 4}, {16, 1, 4}, {16, 2, 8},  {16, 1, 8},
     {32, 2, 4}, {32, 1, 4}, {32, 2, 8}, {32, 1, 8}, {8, 2, 4},  {48, 1, 4}, {128, 1, 4}, {64, 3, 4}};
+
+// The i-th pattern, over and over, of those that rows of this instruction set take.
+[[nodiscard]] inline const format::VnmPattern& vnm_pattern(Isa isa, std::size_t i) {
+  constexpr std::size_t kTaken = 12;
+  return kVnmPatterns[i % (isa == Isa::kScalar ? std::size(kVnmPatterns) : kTaken)];
+}
+
+// Whether pack() of a row takes these weights: only scalar rows expand those whose zeros they do not use.
+template <typename Kernel>
+[[nodiscard]] bool packs(const Kernel& kernel, const CanonicalWeights& weights) {
+  return kernel.isa == Isa::kScalar || kernel.format == WeightFormat::kDense || kernel.uses_zeros(weights);
+}
 
 // Bias and multipliers such that outputs spread over all codes, both clamps included.
 struct RandomEpilogue {

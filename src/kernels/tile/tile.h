@@ -123,11 +123,11 @@ enum class PanelKind : std::uint8_t {
   kPermuted,  // V:N:M whose tiles gather nothing; V = 16 and 32: own_indices instead of panels of V columns
 };
 
-// The layout in which tiles run these weights. Stored zeros that no tile makes use of give dense panels: V:N:M with V
+// The layout in which tiles run these weights. It is dense for stored zeros that no tile makes use of: V:N:M with V
 // other than 16, 32 and multiples of 64, or n:m other than 1:2, 2:4, 1:4, 2:8, 1:8; and segments of a convolution so
-// short that a whole line of its kernel is one tap.
+// short that a whole line of its kernel is one tap. Such weights are packed from their dense codes.
 [[nodiscard]] PanelLayout panel_layout(const CanonicalWeights& weights, WeightFormat format, PanelKind kind);
-// The kernels' packings.
+// The kernels' packings. Precondition of the sparse ones: panels_use_zeros.
 template <WeightFormat kFormat>
 [[nodiscard]] bool panels_use_zeros(const CanonicalWeights& weights) {
   return kFormat != WeightFormat::kDense && panel_layout(weights, kFormat, PanelKind::kPlain).format == kFormat;

@@ -6,6 +6,7 @@
 
 #include "pare/base/error.h"
 #include "pare/base/file.h"
+#include "pare/base/strings.h"
 #include "pare/pipeline/report/report.h"
 
 namespace pare::embedded {
@@ -20,34 +21,6 @@ extern const std::string_view report_script_page;
 
 namespace pare::pipeline {
 namespace {
-
-std::string escape_html(std::string_view text) {
-  std::string out;
-  out.reserve(text.size());
-  for (const char c : text) {
-    switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&quot;";
-        break;
-      case '\'':
-        out += "&#39;";
-        break;
-      default:
-        // Control characters are parse errors in HTML.
-        out += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
-    }
-  }
-  return out;
-}
 
 // Inside <script> the parser looks for "</script" and "<!--" in any text, JSON strings included. In JSON these three
 // characters occur in strings only, where \u escapes mean the same.
