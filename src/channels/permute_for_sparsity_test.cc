@@ -137,6 +137,20 @@ TEST(PermuteForSparsity, SaysWhatIsFixedAndWhy) {
   EXPECT_EQ(odd.fraction_after, 1.0);
 }
 
+TEST(PermuteForSparsity, ScalesOfWeightsDoNotMatter) {
+  Graph graph = graph::builtin("convnet", 2, 1, 8, 8, 3);
+  const Patterns patterns{{"fc1.weight", {16, 2, 4}}, {"fc2.weight", kTwoFour}};
+  const SparsityPermutation found = permute_for_sparsity(graph, patterns, {.escapes = 0});
+  Initializer& weight = graph.initializers.at("fc2.weight");
+  std::vector<float> scaled(weight.data.as<float>().begin(), weight.data.as<float>().end());
+  // A power of two, so that not a bit of the search may change.
+  for (float& w : scaled) w *= 65536.0F;
+  weight = Initializer::f32(weight.shape, scaled);
+  const SparsityPermutation again = permute_for_sparsity(graph, patterns, {.escapes = 0});
+  EXPECT_FALSE(found.sets.at(3).order.empty());
+  EXPECT_EQ(again.sets.at(3).order, found.sets.at(3).order);
+}
+
 TEST(PermuteForSparsity, LeavesSetsAloneThatAreTooLargeForItsTables) {
   testing::NetworkBuilder net(1, {graph::kBatch, 4});
   const std::map<std::string, graph::Attribute> matrix{{"transB", std::int64_t{1}}};
