@@ -536,6 +536,8 @@ TEST(ShapeInference, FloatGraphsHaveNoCodes) {
   graph.values["layer0.gelu.out"].quantization = Quantization{.scales = {1.0F}, .zero_point = 0, .axis = -1};
   expect_refused(encoder(1, {.layers = 1, .length = 4, .features = 8, .hidden = 8, .heads = 2}),
                  {{"codes", "layer0.gelu", kCorrupt, [&](Graph& g) { g = graph; }, "computes in float32"}});
+}
+
 TEST(ShapeInference, NamesTheProductOfFloat32ThatIsWrong) {
   expect_refused(
       testing::dynamic_artifact(3).graph,

@@ -83,6 +83,9 @@ TEST(SessionAllocation, NorDoMixedGraphs) {
     const std::int64_t before = allocations;
     for (int repeat = 0; repeat < 5; ++repeat) session.run(std::span<const float>(input), kCount, output);
     EXPECT_EQ(allocations, before) << artifact.graph.name;
+  }
+}
+
 // A plan is made once, for the largest batch: smaller ones, larger ones in slices, and none at all run by it, in any
 // order, whatever form the weights run in.
 TEST(SessionAllocation, BatchesOfAnySizeRunByTheSamePlan) {

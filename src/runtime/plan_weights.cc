@@ -13,9 +13,8 @@ namespace pare::runtime {
 
 namespace {
 
-// Weights as the packing routine of a format reads them; `grouped` keeps dense codes in group order alive.
-kernels::CanonicalWeights canonical(const graph::Initializer& weight, kernels::WeightFormat format,
-                                    std::int64_t line_segments, std::vector<std::int8_t>& grouped) {
+// Weights in the form in which they are stored.
+kernels::CanonicalWeights as_stored(const graph::Initializer& weight, std::int64_t line_segments) {
   const format::TwoFourLayout layout = graph::two_four_layout(weight.shape);
   kernels::CanonicalWeights canonical;
   canonical.n = layout.rows;
