@@ -122,6 +122,13 @@ function(pare_test name)
   gtest_discover_tests(${name} DISCOVERY_TIMEOUT 300 PROPERTIES TIMEOUT 900)
 endfunction()
 
+# pare_optimize_for_size(<file> …): what runs once a load, or less, is kept small: pare-run has a limit (check_pare_run.sh).
+function(pare_optimize_for_size)
+  if(CMAKE_BUILD_TYPE STREQUAL "Release")
+    set_property(SOURCE ${ARGN} APPEND PROPERTY COMPILE_OPTIONS -Os)
+  endif()
+endfunction()
+
 # pare_bench(<name> SOURCES … DEPENDS …): one Google Benchmark program; run by hand or by `make bench-kernels`, never by
 # ctest. The target pare_benches builds all of them.
 function(pare_bench name)

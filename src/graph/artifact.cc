@@ -33,7 +33,8 @@ int lowest_version(const Graph& graph) {
     version = std::max({version, format_version(graph, node), node.is_depthwise() ? 2 : 1});
   }
   for (const auto& entry : graph.initializers) {
-    if (entry.second.encoding == Encoding::kVnm || entry.second.encoding == Encoding::kBlock) version = std::max(version, 2);
+    if (entry.second.encoding == Encoding::kVnm || entry.second.encoding == Encoding::kBlock)
+      version = std::max(version, 2);
   }
   return version;
 }

@@ -9,8 +9,8 @@
 #include <span>
 #include <vector>
 
-#include "pare/format/int4.h"
 #include "pare/format/block.h"
+#include "pare/format/int4.h"
 #include "pare/format/two_four.h"
 #include "pare/format/vnm.h"
 #include "pare/graph/graph.h"

@@ -124,8 +124,7 @@ const Kernel& Planner::choose(const graph::Initializer& weight, const LayerWork&
     return chosen->second.as_stored ? stored : find(WeightFormat::kDense, isa_);
   }
   const double kept = static_cast<double>(weight.data.bytes().size()) / static_cast<double>(work.n * work.k);
-  const FormatChoice choice =
-      choose_format(work, stored.format, weight.vnm, isa_, cpu_vendor(), {weight.block, kept});
+  const FormatChoice choice = choose_format(work, stored.format, weight.vnm, isa_, cpu_vendor(), {weight.block, kept});
   add_note(choice.note, layer);
   return choice.format == stored.format ? stored : find(WeightFormat::kDense, isa_);
 }

@@ -135,6 +135,12 @@ PARE_ALWAYS_INLINE void group(const BlockTileArgs& args, const Lists& lists, std
         _mm512_store_si512(to + kBlockLanes * v, _mm512_max_epi32(code, qmin));
       } else {
         __m512 real = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[o][v]), multiplier);
+        if (args.row_scale != nullptr) {
+          // Lanes are rows.
+          const std::int64_t left = args.rows - kBlockLanes * v;
+          const __m512 scale = _mm512_maskz_loadu_ps(column_mask(left, 0), args.row_scale + kBlockLanes * v);
+          real = _mm512_add_ps(_mm512_mul_ps(real, scale), _mm512_set1_ps(e.real_bias[o < count ? n + o : n]));
+        }
         // In this order of operands -0 stays -0, as in the reference.
         if (e.relu) real = _mm512_max_ps(_mm512_setzero_ps(), real);
         _mm512_store_ps(reinterpret_cast<float*>(to) + kBlockLanes * v, real);

@@ -60,6 +60,7 @@ struct BlockTileArgs {
   std::int64_t vectors = 1;                   // 1 to 4
   const void* packed = nullptr;
   const Epilogue* epilogue = nullptr;
+  const float* row_scale = nullptr;  // [rows], as the epilogue's of these rows; or null
   std::int32_t zero_point = 0;  // of the activations
   std::int64_t n_begin = 0;     // a multiple of kBlockTileColumns
   std::int64_t n_end = 0;

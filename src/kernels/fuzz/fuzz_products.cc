@@ -90,7 +90,7 @@ Outcome fuzz_gemm(Choices& choices) {
   args.a = operands.a.data();
   args.packed = operands.packed.data();
   args.c = operands.expected.data();
-  reference_qgemm(args, weights.view(), kernel.format);
+  reference_qgemm(args, weights.reference_view(), weights.reference_format());
   args.c = operands.out.data();
   Guarded<std::uint8_t> scratch(static_cast<std::int64_t>(kernel.scratch_bytes(args)), poison, 64, choices.against());
   std::string problem = run_watched([&] {
@@ -135,7 +135,7 @@ Outcome fuzz_conv(Choices& choices) {
   args.x = operands.a.data();
   args.packed = operands.packed.data();
   args.y = operands.expected.data();
-  reference_qconv(args, view, kernel.format, rows);
+  reference_qconv(args, weights.reference_view(), weights.reference_format(), rows);
   args.y = operands.out.data();
   Guarded<std::uint8_t> scratch(static_cast<std::int64_t>(kernel.scratch_bytes(args)), poison, 64, choices.against());
   std::string problem = run_watched([&] {

@@ -22,6 +22,7 @@ namespace {
   tile.n_end = n_end;
   tile.out = out;
   for (std::int64_t m = m_begin; m < m_end; m += kBlockTileRows) {
+    tile.row_scale = args.epilogue.row_scale == nullptr ? nullptr : args.epilogue.row_scale + m;
     tile.rows = m_end - m < kBlockTileRows ? m_end - m : kBlockTileRows;
     tile.vectors = (tile.rows + kBlockLanes - 1) / kBlockLanes;
     for (std::int64_t r = 0; r < kBlockLanes * tile.vectors; ++r) {

@@ -12,9 +12,9 @@
 #include <vector>
 
 #include "pare/format/affine.h"
-#include "pare/format/real_functions.h"
-#include "pare/format/half.h"
 #include "pare/format/block.h"
+#include "pare/format/half.h"
+#include "pare/format/real_functions.h"
 #include "pare/format/two_four.h"
 #include "pare/format/vnm.h"
 #include "pare/graph/artifact.h"
