@@ -61,8 +61,8 @@ struct BlockTileArgs {
   const void* packed = nullptr;
   const Epilogue* epilogue = nullptr;
   const float* row_scale = nullptr;  // [rows], as the epilogue's of these rows; or null
-  std::int32_t zero_point = 0;  // of the activations
-  std::int64_t n_begin = 0;     // a multiple of kBlockTileColumns
+  std::int32_t zero_point = 0;       // of the activations
+  std::int64_t n_begin = 0;          // a multiple of kBlockTileColumns
   std::int64_t n_end = 0;
   void* const* out = nullptr;  // [rows]: column 0 of each row of C
 };
