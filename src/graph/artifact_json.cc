@@ -23,7 +23,7 @@ constexpr std::size_t kMaxDescriptionBytes = std::size_t{16} << 20;
 constexpr std::size_t kMaxDepth = 16;
 constexpr std::size_t kMaxValues = std::size_t{1} << 20;
 // "encoding" of int4 weights: "int4", "int4 2:4".
-const std::string kInt4 = "int4";
+constexpr const char* kInt4 = "int4";
 constexpr const char* kInt4TwoFour = " 2:4";
 
 [[noreturn]] void fail(const std::string& path, std::string problem,
@@ -77,7 +77,7 @@ Json to_json(const std::string& name, const Initializer& item, const std::map<st
   }
   Json result{{"dtype", std::string(safetensors_name(item.dtype))},
               {"shape", item.shape},
-              {"encoding", item.is_int4() ? kInt4 + (item.stores_zeros() ? "" : kInt4TwoFour) : item.pattern()},
+              {"encoding", item.is_int4() ? str_cat(kInt4, item.stores_zeros() ? "" : kInt4TwoFour) : item.pattern()},
               {"xxh3", sums}};
   if (item.is_int4()) {
     result["group"] = item.group;
@@ -301,7 +301,7 @@ Initializer read_initializer(const Json& json, const std::string& path,
   item.dtype = read_dtype(object);
   item.shape = object.integers("shape");
   const std::string encoding = object.text("encoding");
-  if (encoding == kInt4 || encoding == kInt4 + kInt4TwoFour) {
+  if (encoding == kInt4 || encoding == str_cat(kInt4, kInt4TwoFour)) {
     item.encoding = encoding == kInt4 ? Encoding::kInt4 : Encoding::kInt4TwoFour;
     item.group = object.integer("group", 0, kMaxExtent);
   } else if (encoding == "2:4") {

@@ -34,11 +34,11 @@ enum class OperatorKind {
 struct OperatorSchema {
   std::string_view op_type;
   OperatorKind kind;
-  std::size_t min_inputs;  // the first `value_inputs` are values, all others are initializers
-  std::size_t max_inputs;
+  std::uint32_t min_inputs;  // the first `value_inputs` are values, all others are initializers
+  std::uint32_t max_inputs;
   std::span<const AttributeRule> attributes;
   Value (*infer)(const Graph& graph, const Node& node);
-  std::size_t value_inputs = 1;
+  std::uint32_t value_inputs = 1;
   int version = 1;  // of the artifact format that brought it
 };
 

@@ -77,7 +77,8 @@ double block_cost(const LayerWork& work, const BlockSparsity& block, Isa isa) {
   // Blocks narrower than a step of four leave zeros in it.
   const double steps = std::min(1.0, block.kept * std::max(1.0, 4.0 / static_cast<double>(block.pattern.columns)));
   const double transposing = 24.0 / static_cast<double>(work.n);
-  const double rounded = static_cast<double>((work.m + 15) / 16 * 16) / static_cast<double>(work.m);
+  const std::int64_t vectors = (work.m + 15) / 16;
+  const double rounded = 16.0 * static_cast<double>(vectors) / static_cast<double>(work.m);
   const bool fours = block.pattern.rows % 4 == 0;
   const double step = work.m <= 16 ? (fours ? 1.8 : 3.0) : (fours ? 1.1 : 1.5);
   return rounded * (transposing + steps * step);

@@ -54,7 +54,7 @@ DynamicQuantizeMatMul::DynamicQuantizeMatMul(const kernels::QGemmKernel& kernel,
                                              std::size_t output_offset)
     : kernel_(kernel),
       args_(args),
-      a_(std::move(a)),
+      a_(a),
       packed_(std::move(packed)),
       bias_(std::move(bias)),
       output_offset_(output_offset) {
@@ -83,7 +83,7 @@ MatMulNBits::MatMulNBits(const kernels::MatMulNBitsKernel& kernel, kernels::MatM
                          AlignedBytes packed, std::vector<float> bias, std::size_t output_offset)
     : kernel_(kernel),
       args_(args),
-      a_(std::move(a)),
+      a_(a),
       packed_(std::move(packed)),
       bias_(std::move(bias)),
       output_offset_(output_offset) {

@@ -5,6 +5,7 @@
 
 #include "pare/kernels/fuzz/fuzz.h"
 
+// libFuzzer gives the name. NOLINTNEXTLINE(readability-identifier-naming)
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace pare::kernels::fuzz;
   Choices choices({data, size});
