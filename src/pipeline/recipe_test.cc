@@ -421,7 +421,7 @@ TEST(Recipe, CanonicalTextCarriesTheModel) {
 }
 
 TEST(Recipe, CanonicalTextOfShippedRecipesReadsBackToItself) {
-  for (const char* name : {"fashion_mnist", "quick", "mlp"}) {
+  for (const char* name : {"fashion_mnist", "quick", "mlp", "one_shot"}) {
     const Recipe recipe =
         load_recipe(std::filesystem::path(PARE_SOURCE_DIR) / "recipes" / (std::string(name) + ".toml"));
     EXPECT_EQ(recipe.name, name);

@@ -148,6 +148,14 @@ TEST(SweepReport, TableJsonAndPlotSayTheSame) {
   EXPECT_EQ(svg.find("none</text>"), std::string::npos);
 }
 
+TEST(SweepFile, ShippedOnesAreSound) {
+  for (const char* name : {"fashion_mnist", "mlp"}) {
+    const Sweep sweep =
+        load_sweep(std::filesystem::path(PARE_SOURCE_DIR) / "recipes" / "sweeps" / (std::string(name) + ".toml"));
+    EXPECT_EQ(sweep.rows.size(), 15U) << name;
+  }
+}
+
 TEST(SweepFile, FaultsAreFoundBeforeAnythingRuns) {
   const std::vector<std::pair<std::string, std::string>> faults = {
       {"name = \"x\"\nrecipe = \"tiny.toml\"\n", "no [[row]]"},
