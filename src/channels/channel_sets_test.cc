@@ -24,6 +24,7 @@ using graph::Graph;
 using graph::Initializer;
 using testing::FloatReference;
 using testing::odd_network;
+using testing::others;
 using testing::random_image;
 using testing::randomize_batch_norms;
 
@@ -54,14 +55,6 @@ std::vector<std::int64_t> random_subset(std::int64_t channels, Rng& rng) {
   order.resize(1 + rng.below(static_cast<std::uint64_t>(channels)));
   std::ranges::sort(order);
   return order;
-}
-
-std::vector<std::int64_t> others(const std::vector<std::int64_t>& kept, std::int64_t channels) {
-  std::vector<std::int64_t> gone;
-  for (std::int64_t channel = 0; channel < channels; ++channel) {
-    if (!std::ranges::binary_search(kept, channel)) gone.push_back(channel);
-  }
-  return gone;
 }
 
 // Small enough to run through the reference, and with weights that differ from channel to channel.

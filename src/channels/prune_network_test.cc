@@ -24,6 +24,7 @@ using graph::Graph;
 using graph::Initializer;
 using testing::FloatReference;
 using testing::odd_network;
+using testing::others;
 using testing::random_image;
 using testing::randomize_batch_norms;
 
@@ -36,14 +37,6 @@ std::map<std::string, std::vector<float>> random_gradients(const Graph& graph, s
     for (float& g : gradient) g = rng.normal();
   }
   return gradients;
-}
-
-std::vector<std::int64_t> others(const std::vector<std::int64_t>& kept, std::int64_t channels) {
-  std::vector<std::int64_t> gone;
-  for (std::int64_t channel = 0; channel < channels; ++channel) {
-    if (!std::ranges::binary_search(kept, channel)) gone.push_back(channel);
-  }
-  return gone;
 }
 
 TEST(PruneNetwork, ShrinksAndComputesWhatTheSilencedNetworkComputes) {

@@ -206,4 +206,13 @@ inline void randomize_batch_norms(graph::Graph& graph, std::uint64_t seed) {
   }
 }
 
+// What silence() takes where `kept` (ascending) are to stay.
+[[nodiscard]] inline std::vector<std::int64_t> others(const std::vector<std::int64_t>& kept, std::int64_t channels) {
+  std::vector<std::int64_t> gone;
+  for (std::int64_t channel = 0; channel < channels; ++channel) {
+    if (!std::ranges::binary_search(kept, channel)) gone.push_back(channel);
+  }
+  return gone;
+}
+
 }  // namespace pare::channels::testing
