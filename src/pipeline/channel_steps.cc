@@ -1,21 +1,14 @@
 #include "pare/pipeline/channel_steps.h"
 
-#include <iomanip>
-#include <sstream>
 #include <utility>
 #include <vector>
 
 #include "pare/base/strings.h"
 #include "pare/channels/permute_for_sparsity.h"
+#include "pare/pipeline/report/numbers.h"
 
 namespace pare::pipeline {
 namespace {
-
-std::string percent(double fraction) {
-  std::ostringstream out;
-  out << std::fixed << std::setprecision(2) << 100.0 * fraction << " %";
-  return out.str();
-}
 
 graph::Initializer zeros(const Shape& shape) {
   return graph::Initializer::f32(shape, std::vector<float>(static_cast<std::size_t>(element_count(shape)), 0.0F));
@@ -41,8 +34,8 @@ std::string permute_model(train::Model& model, const sparsity::Sparsifier& spars
   channels::SparsityPermutation result =
       channels::permute_for_sparsity(model.to_graph(train::Model::Weights::kDense), patterns, options);
   model.rebuild(std::move(result.graph));
-  return str_cat("channels reordered: masks keep ", percent(result.fraction_after), " of the weights' ",
-                 options.norm == 1 ? "magnitude" : "squares", " instead of ", percent(result.fraction_before));
+  return str_cat("channels reordered: masks keep ", percent(100.0 * result.fraction_after), " of the weights' ",
+                 options.norm == 1 ? "magnitude" : "squares", " instead of ", percent(100.0 * result.fraction_before));
 }
 
 std::string prune_model(train::Model& model, const channels::ChannelPruningConfig& config) {

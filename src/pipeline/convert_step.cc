@@ -1,10 +1,8 @@
 #include "pare/pipeline/convert_step.h"
 
 #include <algorithm>
-#include <iomanip>
 #include <map>
 #include <optional>
-#include <sstream>
 #include <system_error>
 #include <utility>
 
@@ -12,6 +10,7 @@
 #include "pare/base/strings.h"
 #include "pare/format/vnm.h"
 #include "pare/graph/builtin.h"
+#include "pare/pipeline/report/numbers.h"
 #include "pare/pipeline/version.h"
 #include "pare/quant/convert.h"
 #include "pare/sparsity/squash_mask.h"
@@ -37,12 +36,6 @@ std::string packed_pattern(const sparsity::MaskConfig& config, const std::string
   }
   // 1:4, 2:8 and masks that are shared keep at most two of any aligned four as well.
   return masks->n <= 2 && masks->m % 4 == 0 ? "2:4" : "";
-}
-
-std::string two_decimals(double value) {
-  std::ostringstream out;
-  out << std::fixed << std::setprecision(2) << value;
-  return out.str();
 }
 
 // Values whose integers must be compared: what every integer layer writes.
@@ -104,7 +97,7 @@ void convert_to_artifact(Training& training, const RunData& data, const std::fil
   artifact.provenance["model"] = recipe.model;
   artifact.provenance["seed"] = std::to_string(recipe.seed);
   if (!training.record.stages.empty()) {
-    artifact.provenance["accuracy"] = two_decimals(training.record.stages.back().accuracy);
+    artifact.provenance["accuracy"] = fixed(training.record.stages.back().accuracy, 2);
   }
   graph::write_artifact(path, artifact);
 }

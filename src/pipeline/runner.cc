@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <iomanip>
 #include <optional>
 #include <sstream>
 #include <utility>
@@ -17,6 +16,7 @@
 #include "pare/pipeline/convert_step.h"
 #include "pare/pipeline/evaluate.h"
 #include "pare/pipeline/plan.h"
+#include "pare/pipeline/report/numbers.h"
 #include "pare/pipeline/report/report.h"
 #include "pare/pipeline/run_data.h"
 #include "pare/pipeline/stage_runner.h"
@@ -27,17 +27,7 @@
 namespace pare::pipeline {
 namespace {
 
-std::string percent_text(double value) {
-  std::ostringstream out;
-  out << std::fixed << std::setprecision(2) << value << " %";
-  return out.str();
-}
-
-std::string points_text(double value) {
-  std::ostringstream out;
-  out << std::fixed << std::setprecision(2) << value << (value == 1.0 ? " point" : " points");
-  return out.str();
-}
+std::string points(double value) { return fixed(value, 2) + (value == 1.0 ? " point" : " points"); }
 
 std::string data_fingerprint(const RunData& data) {
   std::uint64_t hash = 0;
@@ -179,8 +169,8 @@ void judge_stage(const Recipe& recipe, RunRecord& record, const RunFolder& folde
   }
   record.accepted = false;
   const std::string problem =
-      str_cat("stage '", after.name, "' lost ", points_text(drop), " (", percent_text(before.accuracy), " to ",
-              percent_text(after.accuracy), "); the recipe allows ", points_text(*stage.max_accuracy_drop));
+      str_cat("stage '", after.name, "' lost ", points(drop), " (", percent(before.accuracy), " to ",
+              percent(after.accuracy), "); the recipe allows ", points(*stage.max_accuracy_drop));
   record.warnings.push_back(problem);
   throw Error(ErrorCategory::kAccuracy, problem, recipe.path.string(),
               str_cat("the last good model is ", folder.stage_checkpoint(before.name).string(),
@@ -197,9 +187,9 @@ void judge_artifact(const Recipe& recipe, RunRecord& record, const std::filesyst
   if (*summary.accuracy_drop > *recipe.max_accuracy_drop) {
     record.accepted = false;
     throw Error(ErrorCategory::kAccuracy,
-                str_cat("the artifact is ", points_text(*summary.accuracy_drop), " below the dense stage (",
-                        percent_text(*summary.reference_accuracy), " to ", percent_text(record.runtime.accuracy),
-                        "); the recipe accepts ", points_text(*recipe.max_accuracy_drop)),
+                str_cat("the artifact is ", points(*summary.accuracy_drop), " below the dense stage (",
+                        percent(*summary.reference_accuracy), " to ", percent(record.runtime.accuracy),
+                        "); the recipe accepts ", points(*recipe.max_accuracy_drop)),
                 recipe.path.string(), str_cat("all files are kept in ", folder.string()));
   }
 }

@@ -18,6 +18,7 @@
 #include "pare/pipeline/recipe_text.h"
 #include "pare/pipeline/report/report.h"
 #include "pare/pipeline/runner.h"
+#include "pare/runtime/measure.h"
 #include "pare/runtime/session.h"
 #include "pare/train/environment.h"
 
@@ -129,9 +130,9 @@ void time_artifacts(std::vector<SweepResult>& results, Monitor& monitor) {
   struct Contestant {
     SweepResult* result;
     runtime::Session session;
-    std::vector<std::uint8_t> image;
+    runtime::RandomInput image;
     std::vector<float> logits;
-    std::vector<double> rounds;
+    runtime::Seconds per_image;
   };
   std::vector<Contestant> contestants;
   for (SweepResult& result : results) {
@@ -140,14 +141,9 @@ void time_artifacts(std::vector<SweepResult>& results, Monitor& monitor) {
     });
     if (run != result.runs.end()) {
       runtime::Session session = runtime::Session::load(run->artifact, {.threads = 1, .max_batch = 1});
-      const auto pixels = static_cast<std::size_t>(session.input_elems());
-      const auto classes = static_cast<std::size_t>(session.classes());
-      Contestant contestant{
-          &result, std::move(session), std::vector<std::uint8_t>(pixels), std::vector<float>(classes), {}};
-      for (std::size_t i = 0; i < pixels; ++i) {
-        contestant.image[i] = static_cast<std::uint8_t>(i * 37 % 256);
-      }
-      contestants.push_back(std::move(contestant));
+      runtime::RandomInput image(session, 0, 1);
+      std::vector<float> logits(static_cast<std::size_t>(session.classes()));
+      contestants.push_back({&result, std::move(session), std::move(image), std::move(logits), {}});
     }
   }
   monitor.begin("timing", "rounds", kTimingRounds, 0, 1.0);
@@ -155,18 +151,16 @@ void time_artifacts(std::vector<SweepResult>& results, Monitor& monitor) {
     for (Contestant& contestant : contestants) {
       const auto began = std::chrono::steady_clock::now();
       for (int i = 0; i < kImagesInARound; ++i) {
-        contestant.session.run(std::span<const std::uint8_t>(contestant.image), 1, contestant.logits);
+        contestant.image.run(contestant.session, contestant.logits);
       }
-      const std::chrono::duration<double, std::micro> spent = std::chrono::steady_clock::now() - began;
-      contestant.rounds.push_back(spent.count() / kImagesInARound);
+      const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - began;
+      contestant.per_image.of_round.push_back(spent.count() / kImagesInARound);
     }
     monitor.advance(round + 1);
   }
   monitor.end();
-  for (Contestant& contestant : contestants) {
-    const auto middle = contestant.rounds.begin() + kTimingRounds / 2;
-    std::nth_element(contestant.rounds.begin(), middle, contestant.rounds.end());
-    contestant.result->us_per_image = *middle;
+  for (const Contestant& contestant : contestants) {
+    contestant.result->us_per_image = 1e6 * contestant.per_image.median();
   }
 }
 

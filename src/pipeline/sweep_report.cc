@@ -1,11 +1,11 @@
 #include <algorithm>
 #include <cmath>
-#include <iomanip>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "pare/base/strings.h"
 #include "pare/pipeline/monitor.h"
+#include "pare/pipeline/report/numbers.h"
 #include "pare/pipeline/sweep.h"
 
 namespace pare::pipeline {
@@ -35,12 +35,6 @@ Accuracies accuracies(const std::vector<SweepRun>& runs, Member member) {
   }
   result.mean = result.count == 0 ? 0.0 : sum / static_cast<double>(result.count);
   return result;
-}
-
-std::string fixed(double value, int digits) {
-  std::ostringstream out;
-  out << std::fixed << std::setprecision(digits) << value;
-  return out.str();
 }
 
 // "93.11 (93.02 to 93.20)".
@@ -96,14 +90,6 @@ void mark_best(std::vector<Point>& points) {
   std::sort(points.begin(), points.end(), [](const Point& a, const Point& b) { return a.x < b.x; });
 }
 
-std::string escaped(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    out += c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '&' ? "&amp;" : std::string(1, c);
-  }
-  return out;
-}
-
 constexpr double kPlotWidth = 560.0;
 constexpr double kPlotHeight = 420.0;
 constexpr double kMargin = 56.0;
@@ -146,7 +132,7 @@ void add_plot(std::ostringstream& svg, double left, const std::string& title, st
   for (const Point& point : points) {
     svg << "<circle cx='" << fixed(x_of(point.x), 1) << "' cy='" << fixed(y_of(point.accuracy), 1) << "' r='4' fill='"
         << (point.best ? "#2a6" : "#57c") << "'/>\n<text x='" << fixed(x_of(point.x) + 7, 1) << "' y='"
-        << fixed(y_of(point.accuracy) - 5, 1) << "'>" << escaped(point.name) << "</text>\n";
+        << fixed(y_of(point.accuracy) - 5, 1) << "'>" << escape_html(point.name) << "</text>\n";
   }
 }
 

@@ -139,6 +139,14 @@ torch::Tensor fake_quantize_differentiably(const torch::Tensor& x, const Quantiz
   return std::move(result.y);
 }
 
+// Of an activation's two buffers, which may live on another device.
+Histogram histogram_of(const torch::Tensor& counts, const torch::Tensor& range) {
+  const torch::Tensor bins = counts.cpu();
+  const torch::Tensor ends = range.cpu();
+  const float* const first = bins.data_ptr<float>();
+  return {{ends[0].item<float>(), ends[1].item<float>()}, std::vector<float>(first, first + Histogram::kBins)};
+}
+
 }  // namespace
 
 namespace internal {
@@ -228,12 +236,7 @@ void ActivationFakeQuantizer::enable_fake_quant(bool enabled) {
 
 void ActivationFakeQuantizer::add_to_histogram(const torch::Tensor& x) {
   const torch::Tensor values = x.detach().cpu().contiguous();
-  const torch::Tensor counts = histogram_.cpu();
-  const torch::Tensor range = histogram_range_.cpu();
-  const float* const bins = counts.data_ptr<float>();
-  Histogram histogram = calibrated() ? Histogram({range[0].item<float>(), range[1].item<float>()},
-                                                 std::vector<float>(bins, bins + Histogram::kBins))
-                                     : Histogram();
+  Histogram histogram = calibrated() ? histogram_of(histogram_, histogram_range_) : Histogram();
   histogram.add(values.data_ptr<float>(), values.numel());
   histogram_.copy_(torch::tensor(histogram.counts()));
   histogram_range_.copy_(torch::tensor({histogram.range().min, histogram.range().max}));
@@ -246,11 +249,7 @@ void ActivationFakeQuantizer::search_range() {
   if (searched_) {
     return;
   }
-  const torch::Tensor counts = histogram_.cpu();
-  const torch::Tensor range = histogram_range_.cpu();
-  const float* const bins = counts.data_ptr<float>();
-  const Histogram histogram({range[0].item<float>(), range[1].item<float>()},
-                            std::vector<float>(bins, bins + Histogram::kBins));
+  const Histogram histogram = histogram_of(histogram_, histogram_range_);
   const ValueRange found = observer_.kind == ObserverKind::kHistogram ? search_least_error_inwards(histogram)
                            : observer_.kind == ObserverKind::kPercentile
                                ? search_percentile(histogram, observer_.outside)

@@ -2,19 +2,11 @@
 #include <iomanip>
 #include <sstream>
 
+#include "pare/pipeline/report/numbers.h"
 #include "pare/pipeline/report/report.h"
 
 namespace pare::pipeline {
 namespace {
-
-std::string fixed(double value, int decimals) {
-  if (!std::isfinite(value)) return "unknown";
-  std::ostringstream out;
-  out << std::fixed << std::setprecision(decimals) << value;
-  return out.str();
-}
-
-std::string percent(double value) { return fixed(value, 2) + (std::isfinite(value) ? " %" : ""); }
 
 std::string with_commas(std::int64_t value) {
   const std::string digits = std::to_string(value);
