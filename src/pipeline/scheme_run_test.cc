@@ -154,7 +154,7 @@ TEST(SchemeRun, ResumedItEndsWithTheSameBytes) {
 
 // The shipped recipes by --set, on a little of the real images where they are installed.
 TEST(SchemeRun, ShippedRecipesOnALittleFashionMnist) {
-  const std::filesystem::path recipes = std::filesystem::path(PARE_GOLDENS_DIR) / ".." / ".." / "recipes";
+  const std::filesystem::path recipes = std::filesystem::path(PARE_SOURCE_DIR) / "recipes";
   const std::vector<std::string> little = {"data.limit_train=512",
                                            "data.limit_test=200",
                                            "threads=1",
