@@ -25,7 +25,7 @@ struct LayerRow {
   Shape weight_shape;  // empty where there is no weight
   std::int64_t zeros = 0;
   std::int64_t weights = 0;
-  std::string scheme;
+  std::string scheme = {};
   int bits = 8;
   std::int64_t stored_bytes = 0;  // weight, scales, bias
 };
