@@ -25,6 +25,7 @@ struct LayerRow {
   Shape weight_shape;  // empty where there is no weight
   std::int64_t zeros = 0;
   std::int64_t weights = 0;
+  std::string scheme = {};
   int bits = 8;
   std::int64_t stored_bytes = 0;  // weight, scales, bias
 };
@@ -38,6 +39,7 @@ std::vector<LayerRow> layer_rows(const graph::Artifact& artifact, const Session&
       row.weight_shape = weight.shape;
       row.weights = element_count(weight.shape);
       row.zeros = graph::count_zeros(weight);
+      row.scheme = graph::scheme_of(artifact.graph, *row.node);
       row.bits = weight.is_int4() ? 4 : 8;
       row.stored_bytes = static_cast<std::int64_t>(weight.stored_bytes());
       if (weight.quantization.has_value()) {
@@ -63,6 +65,7 @@ Json inspect_json(const RunOptions& run, const graph::Artifact& artifact, const 
                   {"note", row.plan.note}};
     if (row.weights > 0) {
       layer.update({{"shape", row.weight_shape},
+                    {"scheme", row.scheme},
                     {"pattern", row.plan.pattern},
                     {"zeros", row.zeros},
                     {"weight_bits", row.bits},
@@ -130,7 +133,7 @@ int run_inspect(const RunOptions& run, const InspectOptions& options) {
                 {"output"},
                 {"pattern"},
                 {"zeros", Table::Align::kRight},
-                {"bits", Table::Align::kRight},
+                {"scheme"},
                 {"bytes", Table::Align::kRight},
                 {"kernel"}});
   std::string notes;
@@ -140,7 +143,7 @@ int run_inspect(const RunOptions& run, const InspectOptions& options) {
     const double zeros = has_weight ? static_cast<double>(row.zeros) / static_cast<double>(row.weights) : 0.0;
     layers.add_row({row.plan.name, row.plan.op_type, has_weight ? to_string(row.weight_shape) : "",
                     to_string(row.plan.output_shape), row.plan.pattern,
-                    has_weight ? fixed(100.0 * zeros, 1) + " %" : "", has_weight ? std::to_string(row.bits) : "",
+                    has_weight ? fixed(100.0 * zeros, 1) + " %" : "", row.scheme,
                     has_weight ? grouped(row.stored_bytes) : "", row.plan.kernel});
     if (!row.plan.note.empty()) notes += str_cat("  ", row.plan.name, ": ", row.plan.note, "\n");
   }

@@ -57,7 +57,11 @@ std::string explain_invalid_scales(std::span<const std::int8_t> codes, std::span
 
 }  // namespace
 
-Int4Codes quantize_int4(std::span<const float> weights, const Int4Layout& layout) {
+std::uint16_t int4_scale(float largest, Int4Scale rule) {
+  return std::min(half_from_float(largest / (rule == Int4Scale::kAmaxOver7 ? 7.0F : 7.5F)), kLargestHalf);
+}
+
+Int4Codes quantize_int4(std::span<const float> weights, const Int4Layout& layout, Int4Scale rule) {
   PARE_CHECK(weights.size() == index(layout.rows * layout.k) && is_int4_group(layout.group));
   Int4Codes quantized;
   quantized.codes.reserve(weights.size());
@@ -67,10 +71,10 @@ Int4Codes quantize_int4(std::span<const float> weights, const Int4Layout& layout
           weights.subspan(index(row * layout.k + first), index(std::min(layout.group, layout.k - first)));
       float largest = 0.0F;
       for (const float weight : group) largest = std::max(largest, std::fabs(weight));
-      const std::uint16_t scale = std::min(half_from_float(largest / 7.0F), kLargestHalf);
+      const std::uint16_t scale = int4_scale(largest, rule);
       quantized.scales.push_back(scale);
       for (const float weight : group) {
-        const std::int32_t code = scale == 0 ? 0 : quantize(weight, {float_from_half(scale), 0}, kInt4WeightRange);
+        const std::int32_t code = scale == 0 ? 0 : quantize(weight, {float_from_half(scale), 0}, int4_range(rule));
         quantized.codes.push_back(static_cast<std::int8_t>(code));
       }
     }

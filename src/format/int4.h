@@ -12,8 +12,9 @@
 //   both    scales   float16 bits, one for each (row, group): 2 / group byte a weight, so 0.0625 at group 32
 // With group 32 that is 0.5625 byte a weight dense and 0.4375 at 2:4.
 //
-// Codes are two's complement in [-8, 7]. pare itself writes [-7, 7] (quantize_int4): then the largest weight of a group
-// is represented, whatever its sign; with scale = max|w| / 7.5, as TorchAO has it, it clips where it is positive.
+// Codes are two's complement in [-8, 7]. pare itself writes [-7, 7] (Int4Scale::kAmaxOver7): then the largest weight of
+// a group is represented, whatever its sign; with scale = max|w| / 7.5, as TorchAO has it, it clips where it is
+// positive.
 //
 // Canonical (so that equal weights give equal bytes): a scale is finite and above 0, but that of a group whose codes
 // are all 0 is 0.
@@ -34,6 +35,15 @@ namespace pare::format {
 inline constexpr QuantRange kInt4WeightRange{-7, 7};
 
 enum class Int4Form : std::uint8_t { kDense, kTwoFour };
+
+// What the scale of a group comes from.
+enum class Int4Scale : std::uint8_t {
+  kAmaxOver7,    // max|w| / 7, codes in [-7, 7]
+  kAmaxOver7p5,  // max|w| / 7.5, codes in [-8, 7]: TorchAO's, whose largest positive weight clips by 1/15
+};
+[[nodiscard]] constexpr QuantRange int4_range(Int4Scale rule) {
+  return rule == Int4Scale::kAmaxOver7 ? kInt4WeightRange : kInt4Range;
+}
 
 struct Int4Layout {
   Int4Form form = Int4Form::kDense;
@@ -71,9 +81,13 @@ struct Int4Weights {
   std::vector<std::uint16_t> scales;
 };
 
-// Codes in [-7, 7] and scale = float16(max|w| / 7), at most 65504, of each group; only `rows`, `k` and `group` of the
-// layout matter. Precondition: finite weights, rows * k of them.
-[[nodiscard]] Int4Codes quantize_int4(std::span<const float> weights, const Int4Layout& layout);
+// float16 bits of the scale of a group whose largest magnitude this is: rounded to nearest, at most 65504.
+[[nodiscard]] std::uint16_t int4_scale(float largest, Int4Scale rule);
+
+// Codes and scales of each group: code = quantize(w, scale, int4_range(rule)), 0 where the scale is 0; only `rows`, `k`
+// and `group` of the layout matter. Precondition: finite weights, rows * k of them.
+[[nodiscard]] Int4Codes quantize_int4(std::span<const float> weights, const Int4Layout& layout,
+                                      Int4Scale rule = Int4Scale::kAmaxOver7);
 
 // Precondition: codes within [-8, 7], which keep the 2:4 pattern if the form asks for it, and canonical scales.
 [[nodiscard]] Int4Weights encode_int4(const Int4Codes& weights, const Int4Layout& layout);

@@ -150,6 +150,15 @@ TEST(Int4, LargestWeightOfEitherSignIsRepresented) {
   }
 }
 
+TEST(Int4, TorchAosScaleClipsTheLargestWeightWhereItIsPositive) {
+  const Int4Codes quantized = quantize_int4(std::vector<float>{7.5F, -7.5F, 7.25F, 0.0F}, {Int4Form::kDense, 1, 4, 32},
+                                            Int4Scale::kAmaxOver7p5);
+  EXPECT_EQ(quantized.codes, (Codes{7, -8, 7, 0}));
+  EXPECT_EQ(quantized.scales, (Scales{0x3C00}));  // 1
+  EXPECT_EQ(int4_range(Int4Scale::kAmaxOver7p5), kInt4Range);
+  EXPECT_EQ(int4_range(Int4Scale::kAmaxOver7), kInt4WeightRange);
+}
+
 TEST(Int4, ScalesAtTheEndsOfFloat16) {
   const Int4Layout layout{Int4Form::kDense, 1, 1, 32};
   const Int4Codes huge = quantize_int4(std::vector<float>{1e30F}, layout);

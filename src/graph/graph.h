@@ -21,7 +21,7 @@
 //   MatMulNBits, DynamicQuantizeMatMul
 //                       x [batch, k] or [batch, length, k], weight [n, k], bias [n], all float32 but the weight, which
 //                       is int4 in groups or int8 with a scale a channel; x is quantized row by row when it comes
-//                       (kernels/quantize_rows); MatMulNBits: bits = 4, accuracy_level = 4 (int8 activations)
+//                       (kernels/quantize_rows); fused_activation; MatMulNBits: bits = 4, accuracy_level = 4
 //   BatchNormalization  x, weight, bias, running_mean, running_var, each [channels]; epsilon, momentum
 //   Add, QLinearAdd     two values of one shape (nothing is broadcast); QLinearAdd: fused_activation
 //   GlobalAveragePool, QLinearGlobalAveragePool
@@ -144,7 +144,7 @@ struct Initializer {
 using Attribute = std::variant<std::int64_t, float, std::string, std::vector<std::int64_t>, std::vector<float>>;
 
 // One operator. `name` is the layer's name ("conv1"), unique in the graph; `op_type` is ONNX's (QGemm, QLinearAdd and
-// QLinearGlobalAveragePool: com.microsoft's). A node has one output. On QLinearConv, QLinearAdd and QGemm the attribute
+// QLinearGlobalAveragePool: com.microsoft's). A node has one output. Where the list above has it, the attribute
 // "fused_activation" = "Relu" means that the output is limited to >= 0 before it is rounded; QGemm and QLinearConv
 // whose output value is F32 dequantize instead of requantizing: float(acc) * accumulator_scale[channel].
 struct Node {

@@ -189,6 +189,7 @@ Value infer_real_product(const Graph& graph, const Node& node) {
   if (node.inputs.size() > 2) {
     (void)require_initializer(graph, node, 2, DType::kF32, {weight.shape[0]});
   }
+  require_known_activation(graph, node);
   Shape shape = x;
   shape.back() = weight.shape[0];
   return {.dtype = DType::kF32, .shape = std::move(shape), .quantization = {}};
@@ -356,8 +357,11 @@ constexpr AttributeRule kAttentionAttributes[] = {
     {.name = "kv_num_heads", .type = AttributeType::kInt, .required = true}};
 constexpr AttributeRule kFlattenAttributes[] = {{.name = "axis", .type = AttributeType::kInt, .only = 1}};
 
+constexpr AttributeRule kFusedActivation{.name = "fused_activation", .type = AttributeType::kString};
 constexpr AttributeRule kNBitsAttributes[] = {{.name = "bits", .type = AttributeType::kInt, .only = 4},
-                                              {.name = "accuracy_level", .type = AttributeType::kInt, .only = 4}};
+                                              {.name = "accuracy_level", .type = AttributeType::kInt, .only = 4},
+                                              kFusedActivation};
+constexpr AttributeRule kDynamicAttributes[] = {kFusedActivation};
 
 constexpr OperatorSchema kSchemas[] = {
     {"Conv", OperatorKind::kTrained, 2, 3, kConvAttributes, infer_conv},
@@ -377,7 +381,7 @@ constexpr OperatorSchema kSchemas[] = {
     {"QLinearConv", OperatorKind::kDeployed, 3, 3, kQConvAttributes, infer_conv},
     {"QGemm", OperatorKind::kDeployed, 3, 3, kQGemmAttributes, infer_gemm},
     {"MatMulNBits", OperatorKind::kQuantize, 2, 3, kNBitsAttributes, infer_real_product, 1, 3},
-    {"DynamicQuantizeMatMul", OperatorKind::kQuantize, 2, 3, {}, infer_real_product, 1, 3},
+    {"DynamicQuantizeMatMul", OperatorKind::kQuantize, 2, 3, kDynamicAttributes, infer_real_product, 1, 3},
     {"QLinearAdd", OperatorKind::kDeployed, 2, 2, kQAddAttributes, infer_add, 2, 2},
     {"QLinearGlobalAveragePool", OperatorKind::kDeployed, 1, 1, {}, infer_global_average_pool, 1, 2},
 };

@@ -122,6 +122,8 @@ TEST(ShapeInference, NamesTheProductOfFloat32ThatIsWrong) {
         [](Graph& g) { g.initializers["dynamic.weight"].quantization->scales[5] = 1e33F; }, "the scales of channel 5"},
        {"8 bits", "up", kUnsupported, [](Graph& g) { node_named(g, "up").attributes["bits"] = std::int64_t{8}; },
         "'bits' must be 4"},
+       {"another activation", "dynamic", kUnsupported,
+        [](Graph& g) { node_named(g, "dynamic").attributes["fused_activation"] = std::string("Gelu"); }, "'Gelu'"},
        {"a weight of other features", "sparse", kCorrupt, [](Graph& g) { node_named(g, "sparse").inputs[0] = "input"; },
         "[any, 37]"}});
 }

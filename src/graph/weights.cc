@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "pare/base/error.h"
+#include "pare/base/strings.h"
 
 namespace pare::graph {
 namespace {
@@ -87,6 +88,14 @@ std::vector<std::int8_t> codes_in_group_order(const Initializer& weight) {
       break;
   }
   return to_group_order(stored, weight.shape);
+}
+
+std::string scheme_of(const Graph& graph, const Node& node) {
+  PARE_CHECK(node.has_weight());
+  const Initializer& weight = graph.initializers.at(node.inputs[1]);
+  const bool dynamic = graph.values.at(node.inputs[0]).dtype == DType::kF32;
+  return str_cat(dynamic ? "dynamic int8" : "uint8", " x ",
+                 weight.is_int4() ? str_cat("int4 group ", weight.group) : std::string("int8"));
 }
 
 std::int64_t count_zeros(const Initializer& weight) {

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "pare/format/block.h"
@@ -31,6 +32,10 @@ namespace pare::graph {
 
 // Codes of an int8 or int4 weight in group order, whatever its encoding. Precondition: the graph was validated.
 [[nodiscard]] std::vector<std::int8_t> codes_in_group_order(const Initializer& weight);
+
+// How a deployed layer with a weight is quantized, what it reads and the weight: "uint8 x int8", "dynamic int8 x int8",
+// "dynamic int8 x int4 group 32". Precondition: the graph was validated.
+[[nodiscard]] std::string scheme_of(const Graph& graph, const Node& node);
 
 // Codes of an int8 or int4 weight that are 0; those that the encoding leaves out count. Precondition: the graph was
 // validated.

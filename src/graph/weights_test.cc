@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "pare/graph/testing/mixed_artifact.h"
 #include "pare/graph/testing/random_artifact.h"
 
 namespace pare::graph {
@@ -98,6 +99,15 @@ TEST(Weights, TwoFourTakesFiveEighthsOfAByte) {
   EXPECT_EQ(conv2.stored_bytes() * 8, static_cast<std::size_t>(element_count(conv2.shape)) * 5);
   const Initializer& fc2 = packed.initializer("fc2.weight");  // [10, 16]
   EXPECT_EQ(fc2.stored_bytes() * 8, static_cast<std::size_t>(element_count(fc2.shape)) * 5);
+}
+
+TEST(Weights, SchemesSayWhatALayerReadsAndItsWeight) {
+  const Graph dynamic = testing::dynamic_artifact(1).graph;
+  EXPECT_EQ(scheme_of(dynamic, dynamic.node("up")), "dynamic int8 x int4 group 32");
+  EXPECT_EQ(scheme_of(dynamic, dynamic.node("sparse")), "dynamic int8 x int4 group 64");
+  EXPECT_EQ(scheme_of(dynamic, dynamic.node("dynamic_sparse")), "dynamic int8 x int8");
+  const Graph codes = testing::mixed_rows_artifact(1).graph;
+  EXPECT_EQ(scheme_of(codes, codes.node("down")), "uint8 x int8");
 }
 
 TEST(Weights, TheWorkedExampleOfTheFormatPageHolds) {

@@ -10,6 +10,7 @@
 #include "pare/base/strings.h"
 #include "pare/format/vnm.h"
 #include "pare/graph/builtin.h"
+#include "pare/graph/weights.h"
 #include "pare/pipeline/report/numbers.h"
 #include "pare/pipeline/version.h"
 #include "pare/quant/convert.h"
@@ -20,18 +21,14 @@ namespace {
 
 constexpr std::size_t kMaxFindings = 10;
 
-std::int64_t count_zeros(const graph::Initializer& weight) {
-  const auto codes = weight.data.as<std::int8_t>();
-  return std::count(codes.begin(), codes.end(), std::int8_t{0});
-}
-
-// The packed form that a recipe asks for and that masks of this configuration obey; "" for none.
-std::string packed_pattern(const sparsity::MaskConfig& config, const std::string& sparsify) {
+// The packed form that a recipe asks for and that masks of this configuration obey; "" for none. int4 weights have no
+// form for V:N:M, but its masks may obey 2:4.
+std::string packed_pattern(const sparsity::MaskConfig& config, const std::string& sparsify, bool int4) {
   const std::optional<format::VnmPattern> masks = config.vnm();
   if (sparsify == kSparsifyDense || !masks) {
     return {};
   }
-  if (sparsify == kSparsifyAuto && masks->v > 1) {
+  if (sparsify == kSparsifyAuto && masks->v > 1 && !int4) {
     return format::to_string(*masks);
   }
   // 1:4, 2:8 and masks that are shared keep at most two of any aligned four as well.
@@ -42,7 +39,7 @@ std::string packed_pattern(const sparsity::MaskConfig& config, const std::string
 std::vector<std::string> quantized_outputs(const graph::Graph& graph) {
   std::vector<std::string> names;
   for (const graph::Node& node : graph.nodes) {
-    if (node.has_weight() || node.op_type == "QuantizeLinear") {
+    if (node.has_weight() || node.op_type == "QuantizeLinear" || node.op_type == "DequantizeLinear") {
       names.push_back(node.output);
     }
   }
@@ -58,7 +55,9 @@ void convert_to_artifact(Training& training, const RunData& data, const std::fil
   std::map<std::string, std::string> notes;
   if (const sparsity::Sparsifier* sparsifier = training.sparsifier()) {
     for (const sparsity::SparseGroup& group : sparsifier->groups()) {
-      if (const std::string pattern = packed_pattern(group.config, recipe.sparsify); !pattern.empty()) {
+      const auto& quantizer = model.weight(group.tensor_fqn).fake_quantizer();
+      const bool int4 = quantizer != nullptr && quantizer->group() != 0;
+      if (const std::string pattern = packed_pattern(group.config, recipe.sparsify, int4); !pattern.empty()) {
         expected[pattern].push_back(group.tensor_fqn);
       } else if (recipe.sparsify != kSparsifyDense) {
         notes[group.tensor_fqn] = str_cat("masked ", group.pattern, ", which is not packed",
@@ -69,12 +68,19 @@ void convert_to_artifact(Training& training, const RunData& data, const std::fil
       notes[layer.tensor_fqn] = layer.reason;
     }
   }
+  const quant::QATConfig& quantize = recipe.stages.back().quantize;
+  for (const auto& [weight, planned] : quant::plan_schemes(model.graph(), quantize.scheme, quantize.layers)) {
+    if (!planned.note.empty()) {
+      notes[weight] += str_cat(notes[weight].empty() ? "" : "; ", planned.note);
+    }
+  }
   sparsity::squash_mask(model, {}, recipe.stages.back().name);
 
   graph::Artifact artifact;
   artifact.graph = quant::quantize_(model);
   for (const std::string& weight : artifact.graph.weight_names()) {
-    artifact.promises.push_back({weight, "dense", count_zeros(artifact.graph.initializer(weight)), notes[weight]});
+    artifact.promises.push_back(
+        {weight, "dense", graph::count_zeros(artifact.graph.initializer(weight)), notes[weight]});
   }
   for (const auto& [pattern, weights] : expected) {
     const auto wanted = [&weights](const std::string& weight) {
@@ -115,7 +121,8 @@ std::vector<LayerRecord> layer_records(const graph::Artifact& artifact,
     layer.op = node.op_type;
     layer.shape = weight.shape;
     layer.pattern = weight.pattern();
-    layer.weight_bits = 8 * static_cast<std::int64_t>(size_bytes(weight.dtype));
+    layer.scheme = graph::scheme_of(artifact.graph, node);
+    layer.weight_bits = weight.is_int4() ? 4 : 8;
     layer.bytes = static_cast<std::int64_t>(weight.stored_bytes());
     if (weight.quantization) {
       layer.bytes += static_cast<std::int64_t>(weight.quantization->scales.size() * sizeof(float));

@@ -7,6 +7,7 @@
 
 #include "pare/base/strings.h"
 #include "pare/graph/builtin.h"
+#include "pare/pipeline/recipe_scheme.h"
 #include "pare/pipeline/recipe_stage.h"
 #include "pare/pipeline/run_data.h"
 #include "pare/pipeline/training.h"
@@ -48,12 +49,18 @@ LayerForecast forecast_layers(const Recipe& recipe) {
     forecast.left_dense = sparsifier->dense_layers();
   }
   const int bits = reaches_qat(recipe) ? 8 : 32;
+  if (reaches_qat(recipe)) {
+    const quant::QATConfig& config = recipe.stages.back().quantize;
+    forecast.schemes = quant::plan_schemes(graph, config.scheme, config.layers);
+  }
   for (const graph::Node& node : graph.nodes) {
     if (node.has_weight()) {
+      const auto scheme = forecast.schemes.find(node.inputs.at(1));
+      const bool int4 = scheme != forecast.schemes.end() && scheme->second.scheme.is_int4();
       const auto pattern = patterns.find(node.inputs.at(1));
       const Shape& shape = graph.initializer(node.inputs[1]).shape;
-      forecast.layers.push_back({node.name, node.op_type, pattern == patterns.end() ? "dense" : pattern->second, bits,
-                                 bits, shape.at(1), shape.at(0)});
+      forecast.layers.push_back({node.name, node.op_type, pattern == patterns.end() ? "dense" : pattern->second,
+                                 int4 ? 4 : bits, bits, shape.at(1), shape.at(0)});
     }
   }
   return forecast;
@@ -102,7 +109,7 @@ std::string describe_stage(const StageRecipe& stage) {
                    ", widths a multiple of ", stage.channels.width_multiple);
   }
   if (stage.kind == StageKind::kCalibrate) {
-    return str_cat("uint8 x int8 per channel after up to ", stage.calibration_images, " images, ",
+    return str_cat(describe_schemes(stage.quantize), " after up to ", stage.calibration_images, " images, ",
                    to_string(stage.quantize.observer.kind), stage.bias_correction ? ", biases corrected" : "",
                    ", masks held");
   }
@@ -130,7 +137,7 @@ std::string describe_stage(const StageRecipe& stage) {
     text += str_cat("; taught by ", stage.distill->teacher);
   }
   if (stage.kind == StageKind::kQat) {
-    text += str_cat("; uint8 x int8 per channel, masks ", stage.sparsity_schedule ? "scheduled" : "held");
+    text += str_cat("; ", describe_schemes(stage.quantize), ", masks ", stage.sparsity_schedule ? "scheduled" : "held");
   }
   return text;
 }
@@ -162,7 +169,15 @@ std::string describe_run(const Recipe& recipe) {
   out << "layers\n";
   for (const LayerPlan& layer : forecast.layers) {
     out << "  " << std::left << std::setw(10) << layer.name << " " << std::setw(6) << layer.op << " " << std::setw(12)
-        << layer.pattern << " " << layer.weight_bits << " bits";
+        << layer.pattern << " ";
+    if (const auto scheme = forecast.schemes.find(layer.name + ".weight"); scheme != forecast.schemes.end()) {
+      out << to_string(scheme->second.scheme);
+      if (!scheme->second.note.empty()) {
+        out << "  (" << scheme->second.note << ")";
+      }
+    } else {
+      out << layer.weight_bits << " bits";
+    }
     for (const sparsity::DenseLayer& dense : forecast.left_dense) {
       if (dense.tensor_fqn == layer.name + ".weight") {
         out << "  (" << dense.reason << ")";

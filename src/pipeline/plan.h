@@ -1,6 +1,7 @@
 // What a recipe will do, known before anything is trained.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -13,7 +14,8 @@ namespace pare::pipeline {
 // The layers of the artifact that the recipe leads to, and those that stay dense, with the reason.
 struct LayerForecast {
   std::vector<LayerPlan> layers;
-  std::vector<sparsity::DenseLayer> left_dense;  // by weight, while masks are in force at the end
+  std::vector<sparsity::DenseLayer> left_dense;         // by weight, while masks are in force at the end
+  std::map<std::string, quant::PlannedScheme> schemes;  // by weight, where the recipe quantizes
 };
 [[nodiscard]] LayerForecast forecast_layers(const Recipe& recipe);
 

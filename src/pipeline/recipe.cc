@@ -173,6 +173,13 @@ void read_stages(TableReader& top, const toml::table& table, Recipe& recipe) {
       check_distill(readers[i], *stage.distill, seen, network);
       check_layers_match(readers[i], stage, recipe.stages);
     }
+    if (quantizes(stage.kind)) {
+      try {
+        static_cast<void>(quant::plan_schemes(network, stage.quantize.scheme, stage.quantize.layers));
+      } catch (const Error& error) {
+        readers[i].fail("quantize", error.problem(), error.remedy(), error.category());
+      }
+    }
     if (!seen.insert(stage.name).second) {
       readers[i].fail("name", str_cat("two stages are called '", stage.name, "'"), "give one of them another name");
     }

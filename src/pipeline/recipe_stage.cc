@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "pare/base/strings.h"
+#include "pare/pipeline/recipe_scheme.h"
 #include "pare/sparsity/global_magnitude_sparsifier.h"
 #include "pare/sparsity/sparsifiers.h"
 
@@ -362,10 +363,7 @@ StageRecipe read_one_shot(TableReader& reader, StageRecipe stage, const std::vec
 }
 
 void read_quantize(TableReader& reader, StageRecipe& stage) {
-  const std::vector<std::string> activations = {"uint8"};
-  const std::vector<std::string> weights = {"int8_per_channel"};
-  static_cast<void>(reader.choice("activation", activations.front(), activations));
-  static_cast<void>(reader.choice("weight", weights.front(), weights));
+  read_schemes(reader, stage.quantize);
   quant::ObserverOptions& observer = stage.quantize.observer;
   observer.kind = read_enum(reader, "observer", observer.kind, observer_names());
   if (quant::keeps_histogram(observer.kind) && stage.kind != StageKind::kCalibrate) {

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "pare/base/strings.h"
+#include "pare/pipeline/recipe_scheme.h"
 #include "pare/pipeline/recipe_stage.h"
 
 namespace pare::pipeline {
@@ -169,6 +170,23 @@ void add_sparsity(Lines& lines, const StageRecipe& stage) {
   }
 }
 
+void add_schemes(Lines& lines, const quant::QATConfig& config) {
+  for (const auto& [key, value] : scheme_keys(config.scheme)) {
+    lines.line("quantize." + key, value);
+  }
+  std::vector<std::string> layers;
+  for (const quant::SchemeException& exception : config.layers) {
+    std::string layer = str_cat("{ tensor_fqn = ", text(exception.tensor_fqn));
+    for (const auto& [key, value] : scheme_keys(exception.scheme)) {
+      layer += str_cat(", ", key, " = ", value);
+    }
+    layers.push_back(layer + " }");
+  }
+  if (!layers.empty()) {
+    lines.line("quantize.layers", str_cat("[", join(layers, ", "), "]"));
+  }
+}
+
 void add_optimizer(Lines& lines, const train::OptimizerOptions& optimizer) {
   lines.line("optimizer.name", text(to_string(optimizer.kind)));
   lines.line("optimizer.lr", optimizer.lr);
@@ -232,6 +250,10 @@ void add_stage(Lines& lines, const StageRecipe& stage) {
   }
   if (quantizes(stage.kind)) {
     const quant::ObserverOptions& observer = stage.quantize.observer;
+    // The default is left out, as it was before there were others: so older runs can be resumed.
+    if (stage.quantize.scheme != quant::LayerScheme{} || !stage.quantize.layers.empty()) {
+      add_schemes(lines, stage.quantize);
+    }
     lines.line("quantize.observer", text(to_string(observer.kind)));
     if (observer.kind == quant::ObserverKind::kMovingAverageMinMax) {
       lines.line("quantize.averaging_constant", observer.averaging_constant);

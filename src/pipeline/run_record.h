@@ -33,6 +33,7 @@ struct SeriesPoint {
 struct LayerRecord {
   std::string name;     // node name
   std::string op;       // "QLinearConv"
+  std::string scheme;   // "uint8 x int8", "dynamic int8 x int4 group 32"; "" in reports of before there were several
   Shape shape;          // of the weight
   std::string pattern;  // "2:4", "dense"
   std::int64_t zeros = 0;

@@ -36,6 +36,8 @@ struct Target {
 constexpr std::string_view kOwnKernels = "own measurement: pare's kernels on AMD Zen 4, one thread, November 2026";
 constexpr std::string_view kOwnPeers =
     "own measurement: onnxruntime 1.32 and OpenVINO 2026.4 on AMD Zen 4, November 2026";
+constexpr std::string_view kOwnPeersInt4 =
+    "own measurement: MatMulNBits with int8 activations on AMD Zen 4, November 2026 (docs/benchmarks.md)";
 constexpr std::string_view kOwnEstimate = "own estimate from instruction counts; not measured on this target";
 constexpr std::string_view kIntelManual =
     "Intel 64 and IA-32 Architectures Software Developer's Manual, VPMADDUBSW and VPDPBUSD";
@@ -214,6 +216,12 @@ std::optional<Finding> check_precision(const Target& target, const LayerPlan& la
   if (layer.weight_bits == 8 && layer.activation_bits == 8) {
     return std::nullopt;
   }
+  if (is_cpu(target) && layer.op != "Conv" && layer.weight_bits == 4 && layer.activation_bits == 8) {
+    return Finding{Support::kRuns,
+                   "int4 weights are unpacked to int8 products: fewer bytes, so faster where weights come from memory "
+                   "(one row at a time), and not where the product is compute-bound; vector code on x86 only",
+                   std::string(kOwnPeersInt4)};
+  }
   const std::string precision =
       str_cat(layer.weight_bits, "-bit weights with ", layer.activation_bits, "-bit activations");
   if (layer.weight_bits == 32 && layer.activation_bits == 32 && !is_cpu(target)) {
@@ -221,9 +229,10 @@ std::optional<Finding> check_precision(const Target& target, const LayerPlan& la
                    "ONNX operator specification, Conv and Gemm"};
   }
   if (is_cpu(target)) {
-    return Finding{Support::kUnsupported,
-                   str_cat("pare's runtime of this release has no kernels for ", precision, ", only 8 and 8"),
-                   "pare's own kernels: src/kernels"};
+    return Finding{
+        Support::kUnsupported,
+        str_cat("pare's runtime of this release has no kernels for ", precision, " in a ", layer.op, ", only 8 and 8"),
+        "pare's own kernels: src/kernels"};
   }
   return Finding{Support::kUnsupported,
                  str_cat("pare's conversion of this release writes 8-bit weights and activations, not ", precision),

@@ -160,9 +160,15 @@ TEST(Targets, OtherPrecisionsAreUnsupportedWherePareCannotMakeOrRunThem) {
   for (const std::string& target : target_names()) {
     LayerPlan plan = gemm("2:4");
     plan.weight_bits = 4;
+    const bool cpu = contains(target, "x86") || contains(target, "arm");
     const LayerVerdict verdict = check_one(target, plan);
-    EXPECT_EQ(verdict.support, Support::kUnsupported) << target;
-    EXPECT_TRUE(contains(verdict.reason, "4-bit weights")) << verdict.reason;
+    EXPECT_EQ(verdict.support, cpu ? Support::kRuns : Support::kUnsupported) << target;
+    EXPECT_TRUE(contains(verdict.reason, cpu ? "int4 weights" : "4-bit weights")) << verdict.reason;
+    plan.op = "Conv";
+    EXPECT_EQ(check_one(target, plan).support, Support::kUnsupported) << target;
+    plan.weight_bits = 8;
+    plan.activation_bits = 16;
+    EXPECT_EQ(check_one(target, plan).support, Support::kUnsupported) << target;
   }
   LayerPlan plain = gemm("dense");
   plain.weight_bits = 32;

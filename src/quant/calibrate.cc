@@ -17,6 +17,9 @@ void enable_fake_quantizers(const train::Model& model, bool enabled) {
   for (const auto& [value, quantizer] : model.activation_quantizers()) {
     quantizer->enable_fake_quant(enabled);
   }
+  for (const auto& [node, quantizer] : model.row_quantizers()) {
+    quantizer->enable_fake_quant(enabled);
+  }
 }
 
 // Floating point until the end of a scope, masks included.

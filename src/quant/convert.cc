@@ -10,10 +10,13 @@
 #include "pare/base/error.h"
 #include "pare/base/strings.h"
 #include "pare/format/affine.h"
+#include "pare/format/half.h"
+#include "pare/format/int4.h"
 #include "pare/format/two_four.h"
 #include "pare/format/vnm.h"
 #include "pare/graph/weights.h"
 #include "pare/quant/integer_plan.h"
+#include "pare/quant/qat.h"
 
 namespace pare::quant {
 namespace {
@@ -30,12 +33,25 @@ graph::Initializer weight_initializer(const train::WeightPipeline& pipeline) {
   // codes() settles the scales of the weight as it is now, so it goes first.
   const torch::Tensor codes = pipeline.codes().to(torch::kCPU, torch::kInt8).contiguous();
   const std::int8_t* const data = codes.data_ptr<std::int8_t>();
+  if (const std::int64_t group = pipeline.fake_quantizer()->group(); group != 0) {
+    const torch::Tensor scales = pipeline.fake_quantizer()->scale().cpu().contiguous();
+    format::Int4Codes int4{{data, data + codes.numel()}, {}};
+    for (std::int64_t i = 0; i < scales.numel(); ++i) {
+      int4.scales.push_back(format::half_from_float(scales.data_ptr<float>()[i]));
+    }
+    return graph::encode_int4(int4, codes.sizes().vec(), graph::Encoding::kInt4, group);
+  }
   graph::Initializer weight;
   weight.dtype = DType::kS8;
   weight.shape = codes.sizes().vec();
   weight.data = graph::Buffer::copy_of(std::span<const std::int8_t>(data, static_cast<std::size_t>(codes.numel())));
   weight.quantization = quantization_of(*pipeline.fake_quantizer());
   return weight;
+}
+
+[[noreturn]] void throw_bias(const std::string& node, std::int64_t channel, float value) {
+  throw Error(ErrorCategory::kNumeric, str_cat("the bias of channel ", channel, " is ", value),
+              str_cat("node '", node, "'"), "training has diverged: lower the learning rate");
 }
 
 // `real`: undefined for a layer without a bias.
@@ -47,8 +63,7 @@ graph::Initializer bias_initializer(const std::string& node, const torch::Tensor
     for (std::size_t channel = 0; channel < codes.size(); ++channel) {
       const float value = host.data_ptr<float>()[channel];
       if (!std::isfinite(value)) {
-        throw Error(ErrorCategory::kNumeric, str_cat("the bias of channel ", channel, " is ", value),
-                    str_cat("node '", node, "'"), "training has diverged: lower the learning rate");
+        throw_bias(node, static_cast<std::int64_t>(channel), value);
       }
       codes[channel] = format::quantize_bias(value, format::accumulator_scale(input_scale, weight_scales[channel]));
     }
@@ -58,6 +73,35 @@ graph::Initializer bias_initializer(const std::string& node, const torch::Tensor
   bias.shape = {static_cast<std::int64_t>(codes.size())};
   bias.data = graph::Buffer::copy_of(codes);
   return bias;
+}
+
+// Of a dynamic layer: a product that quantizes the rows it reads, and its float32 bias if it has one.
+void convert_dynamic(const train::Model& model, const IntegerLayer& layer, graph::Node& node, graph::Graph& result) {
+  graph::Initializer weight = weight_initializer(model.weight(node.inputs[1]));
+  node.attributes.clear();
+  node.op_type = "DynamicQuantizeMatMul";
+  if (weight.is_int4()) {
+    node.op_type = "MatMulNBits";
+    node.attributes = {{"bits", std::int64_t{4}}, {"accuracy_level", std::int64_t{4}}};
+  }
+  if (layer.relu) {
+    node.attributes["fused_activation"] = std::string("Relu");
+  }
+  node.inputs = {layer.inputs[0], str_cat(node.name, ".weight")};
+  result.initializers[node.inputs[1]] = std::move(weight);
+  const torch::Tensor bias = model.bias(node.name);
+  if (!bias.defined()) {
+    return;
+  }
+  const torch::Tensor host = bias.detach().cpu().contiguous();
+  const std::vector<float> values(host.data_ptr<float>(), host.data_ptr<float>() + host.numel());
+  for (std::size_t channel = 0; channel < values.size(); ++channel) {
+    if (!std::isfinite(values[channel])) {
+      throw_bias(node.name, static_cast<std::int64_t>(channel), values[channel]);
+    }
+  }
+  node.inputs.push_back(str_cat(node.name, ".bias"));
+  result.initializers[node.inputs[2]] = graph::Initializer::f32({host.numel()}, values);
 }
 
 bool is_weight(const graph::Graph& graph, const std::string& name) {
@@ -99,6 +143,7 @@ class Packing {
 
   [[nodiscard]] const std::string& pattern() const { return pattern_; }
   [[nodiscard]] std::int64_t group_elems() const { return vnm_ ? vnm_->m : 4; }
+  [[nodiscard]] bool fits(const graph::Initializer& dense) const { return !dense.is_int4() || !vnm_; }
 
   // Where the codes, in group order, break the pattern; "" if they obey.
   [[nodiscard]] std::string explain_violation(std::span<const std::int8_t> codes, const Shape& shape) const {
@@ -120,7 +165,13 @@ class Packing {
         describe_group(shape, str_cat("output channels ", first_row, " to ", last_row), found.group, group_elems()));
   }
 
+  // Precondition: fits(dense).
   [[nodiscard]] graph::Initializer encode(const graph::Initializer& dense) const {
+    if (dense.is_int4()) {
+      const auto scales = dense.scales.as<std::uint16_t>();
+      return graph::encode_int4({graph::codes_in_group_order(dense), {scales.begin(), scales.end()}}, dense.shape,
+                                graph::Encoding::kInt4TwoFour, dense.group);
+    }
     return vnm_ ? graph::encode_vnm(dense, *vnm_) : graph::encode_two_four(dense);
   }
 
@@ -140,7 +191,7 @@ graph::Graph quantize_(const train::Model& model) {
                 prepared ? "conversion while QAT is not finished" : "conversion before quantization-aware training",
                 where, prepared ? "call finish_qat when training is done" : "call prepare_qat, train, then finish_qat");
   }
-  const IntegerPlan plan = plan_integer_graph(source);
+  const IntegerPlan plan = plan_integer_graph(source, dynamic_layers(model));
   const auto& quantizers = model.activation_quantizers();
 
   graph::Graph result;
@@ -153,15 +204,27 @@ graph::Graph quantize_(const train::Model& model) {
         .dtype = DType::kU8, .shape = {}, .quantization = quantization_of(*quantizers.at(quantizer))};
   };
 
-  declare_codes(kQuantizedInputValue, source.input);
-  result.nodes.push_back({.name = kQuantizeInputNode,
-                          .op_type = "QuantizeLinear",
-                          .inputs = {source.input},
-                          .output = kQuantizedInputValue,
-                          .attributes = {}});
   for (const IntegerLayer& layer : plan.layers) {
+    if (layer.kind != IntegerLayer::Kind::kLayer) {
+      const bool quantizes = layer.kind == IntegerLayer::Kind::kQuantize;
+      if (quantizes) {
+        declare_codes(layer.output, layer.value);
+      }
+      result.nodes.push_back({.name = layer.node,
+                              .op_type = quantizes ? "QuantizeLinear" : "DequantizeLinear",
+                              .inputs = layer.inputs,
+                              .output = layer.output,
+                              .attributes = {}});
+      continue;
+    }
     graph::Node node = source.node(layer.node);
     const bool has_weight = node.has_weight();
+    if (layer.dynamic) {
+      node.output = layer.output;
+      convert_dynamic(model, layer, node, result);
+      result.nodes.push_back(std::move(node));
+      continue;
+    }
     std::copy(layer.inputs.begin(), layer.inputs.end(), node.inputs.begin());
     node.output = layer.output;
     if (layer.relu) {
@@ -188,7 +251,7 @@ graph::Graph quantize_(const train::Model& model) {
     node.inputs = {layer.inputs[0], str_cat(node.name, ".weight"), str_cat(node.name, ".bias")};
     result.initializers[node.inputs[1]] = std::move(weight);
     result.initializers[node.inputs[2]] = std::move(bias);
-    if (layer.output != source.output) {
+    if (layer.codes) {
       declare_codes(layer.output, layer.output);
     }
     result.nodes.push_back(std::move(node));
@@ -216,11 +279,15 @@ std::vector<LayerDecision> sparsify_(graph::Graph& graph, const SemiSparseWeight
       decisions.push_back({.weight = name, .pattern = pattern, .note = std::move(note)});
     };
     if (weight.dtype != DType::kS8) {
-      throw Error(ErrorCategory::kState, "only int8 weights can be packed", str_cat("weight '", name, "'"),
+      throw Error(ErrorCategory::kState, "only int8 and int4 weights can be packed", str_cat("weight '", name, "'"),
                   "call quantize_ first");
     }
-    if (weight.encoding != graph::Encoding::kDense) {
+    if (!weight.stores_zeros()) {
       decide(weight.pattern(), "");
+      continue;
+    }
+    if (!packing.fits(weight)) {
+      decide("dense", str_cat("int4 weights are packed 2:4 or dense, not ", packing.pattern()));
       continue;
     }
     const std::int64_t inputs = weight.shape[1];

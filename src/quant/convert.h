@@ -14,13 +14,16 @@ namespace pare::quant {
 // TorchAO's name for the act. The model's weights become int8 codes, biases int32, values carry their quantization:
 //   QuantizeLinear -> QLinearConv / QGemm / QLinearAdd (Relu fused), QLinearGlobalAveragePool, MaxPool, Flatten
 //   -> QGemm with float32 output (logits)
-// Initializers keep their names ("conv1.weight", "conv1.bias"; a missing bias becomes zeros); a layer's output value is
-// that of the Relu it takes in. All encodings are dense; sparsify_ packs. Masks act as everywhere: a masked weight is
-// the code 0, squashed or not. Throws kState if QAT is not finished, kNumeric for NaN or infinity in a weight or bias,
-// and what plan_integer_graph throws (integer_plan.h).
+// Dynamic layers (scheme.h) become DynamicQuantizeMatMul (int8 weights) or MatMulNBits (int4), biases float32, with
+// DequantizeLinear before and QuantizeLinear behind them where they meet codes (integer_plan.h). Initializers keep
+// their names ("conv1.weight", "conv1.bias"; a missing bias becomes zeros); a layer's output value is that of the Relu
+// it takes in. All encodings are dense; sparsify_ packs. Masks act as everywhere: a masked weight is the code 0,
+// squashed or not. Throws kState if QAT is not finished, kNumeric for NaN or infinity in a weight or bias, and what
+// plan_integer_graph throws (integer_plan.h).
 [[nodiscard]] graph::Graph quantize_(const train::Model& model);
 
-// Weights that obey the pattern are re-encoded: "2:4" (graph::Encoding::kTwoFour) or "V:N:M", as "64:1:4" (kVnm).
+// Weights that obey the pattern are re-encoded: "2:4" (graph::Encoding::kTwoFour, of int4 weights kInt4TwoFour) or
+// "V:N:M", as "64:1:4" (kVnm), which int4 weights have no form for: they stay as they are, with a note.
 struct SemiSparseWeightConfig {
   std::string pattern = "2:4";
 };

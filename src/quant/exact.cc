@@ -1,5 +1,6 @@
 #include "pare/quant/exact.h"
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <utility>
@@ -18,14 +19,15 @@ namespace {
 // Images a slice, where no tap wants to see whole batches: bounds memory (a float64 convolution unfolds its input).
 constexpr std::int64_t kSliceImages = 250;
 
-// Integers in float64. Codes: real = scale * (q - zero_point). Accumulators: real = scales[channel] * q. Or, on the way
-// from codes to codes, the float32 numbers of format/elementwise.h.
+// Integers in float64. Codes: real = scale * (q - zero_point). Accumulators: real = scales[channel] * q. Or float32
+// numbers: values of the converted graph, or on the way from codes to codes those of format/elementwise.h.
 struct IntegerTensor {
-  torch::Tensor q;
+  torch::Tensor q = {};
   torch::Tensor real = {};
   float scale = 0.0F;
   std::int32_t zero_point = 0;
   std::vector<float> channel_scales = {};  // accumulators only
+  bool stored = false;                     // real, and a value of the converted graph
 
   [[nodiscard]] bool is_accumulator() const { return !channel_scales.empty(); }
   [[nodiscard]] bool is_real() const { return real.defined(); }
@@ -56,6 +58,13 @@ IntegerTensor requantized(const IntegerTensor& accumulator, float scale, std::in
   return {.q = steps.to(torch::kFloat64) + static_cast<double>(zero_point), .scale = scale, .zero_point = zero_point};
 }
 
+void require_finite_bias(const std::string& node, std::int64_t channel, float real) {
+  if (!std::isfinite(real)) {
+    throw Error(ErrorCategory::kNumeric, str_cat("the bias of channel ", channel, " is ", real),
+                str_cat("node '", node, "'"), "training has diverged: lower the learning rate");
+  }
+}
+
 IntegerTensor multiply_accumulate(const train::Model& model, const graph::Node& node, const IntegerTensor& x) {
   const train::WeightPipeline& pipeline = model.weight(node.inputs[1]);
   // codes() settles the scales of the weight as it is now, so it goes first.
@@ -71,10 +80,7 @@ IntegerTensor multiply_accumulate(const train::Model& model, const graph::Node& 
   for (std::int64_t channel = 0; channel < channels; ++channel) {
     const float scale = format::accumulator_scale(x.scale, weight_scales.data_ptr<float>()[channel]);
     const float real = host_bias.data_ptr<float>()[channel];
-    if (!std::isfinite(real)) {
-      throw Error(ErrorCategory::kNumeric, str_cat("the bias of channel ", channel, " is ", real),
-                  str_cat("node '", node.name, "'"), "training has diverged: lower the learning rate");
-    }
+    require_finite_bias(node.name, channel, real);
     accumulator.channel_scales.push_back(scale);
     bias.data_ptr<double>()[channel] = format::quantize_bias(real, scale);
   }
@@ -118,6 +124,44 @@ IntegerTensor global_average(const IntegerTensor& x) {
   return y;
 }
 
+// The bias of a layer whose accumulators have no scale of their own. float32 [channels], 0 where it has none.
+torch::Tensor finite_bias(const train::Model& model, const graph::Node& node, std::int64_t channels) {
+  const torch::Tensor bias = model.bias(node.name);
+  const torch::Tensor host = bias.defined() ? bias.detach().cpu().contiguous() : torch::zeros({channels});
+  for (std::int64_t channel = 0; channel < channels; ++channel) {
+    require_finite_bias(node.name, channel, host.data_ptr<float>()[channel]);
+  }
+  return host;
+}
+
+// The rows of docs/format.md: of x quantized by its own largest magnitude, times int8 or int4 weights.
+IntegerTensor multiply_rows(const train::Model& model, const graph::Node& node, const torch::Tensor& x) {
+  const train::WeightPipeline& pipeline = model.weight(node.inputs[1]);
+  const train::FakeQuantizer& quantizer = *pipeline.fake_quantizer();
+  const torch::Tensor codes = pipeline.codes().cpu();
+  const torch::Tensor weight_scales = quantizer.scale().cpu().view({codes.size(0), -1});
+
+  const torch::Tensor largest = x.abs().amax(-1, /*keepdim=*/true);
+  const torch::Tensor row_scales = (largest / torch::tensor(127.0F)).clamp_min(static_cast<double>(format::kMinScale));
+  const torch::Tensor reciprocals = torch::ones_like(row_scales) / row_scales;
+  const torch::Tensor steps = (x * reciprocals).clamp(-127.0, 127.0).round().to(torch::kFloat64);
+
+  const std::int64_t k = codes.size(1);
+  const std::int64_t group = quantizer.group() == 0 ? k : quantizer.group();
+  torch::Tensor total;
+  for (std::int64_t number = 0; number * group < k; ++number) {
+    const std::int64_t elems = std::min(group, k - number * group);
+    const torch::Tensor sum =
+        torch::mm(steps.narrow(1, number * group, elems), codes.narrow(1, number * group, elems).t());
+    const torch::Tensor scaled_sum = sum.to(torch::kFloat32) * weight_scales.select(1, number);
+    total = number == 0 ? scaled_sum : total + scaled_sum;
+  }
+  IntegerTensor y;
+  y.real = total * row_scales + finite_bias(model, node, codes.size(0));
+  y.stored = true;
+  return y;
+}
+
 IntegerTensor max_pool(const graph::Graph& graph, const graph::Node& node, IntegerTensor x) {
   const graph::Window window = graph::window_of(graph, node);
   PARE_CHECK(window.pad_top == window.pad_bottom && window.pad_left == window.pad_right);  // Model takes no other
@@ -150,21 +194,45 @@ torch::Tensor forward_slice(const train::Model& model, const torch::Tensor& norm
   };
 
   std::map<std::string, IntegerTensor> values;
-  const train::FakeQuantizer& input = *quantizers.at(graph.input);
-  values[graph.input] = {.q = input.quantize(normalized).cpu().contiguous(),
-                         .scale = input.scale().item<float>(),
-                         .zero_point = input.zero_point()};
-  show(kQuantizedInputValue, values[graph.input].q);
+  if (const auto found = quantizers.find(graph.input); found != quantizers.end()) {
+    const train::FakeQuantizer& input = *found->second;
+    values[graph.input] = {.q = input.quantize(normalized).cpu().contiguous(),
+                           .scale = input.scale().item<float>(),
+                           .zero_point = input.zero_point()};
+    show(kQuantizedInputValue, values[graph.input].q);
+  } else {
+    values[graph.input] = {.real = normalized.cpu().contiguous()};
+  }
+  std::map<std::string, torch::Tensor> dequantized_values;  // of values that dynamic layers read
+  const auto real_of = [&](const std::string& name) {
+    const IntegerTensor& value = values.at(name);
+    if (value.is_real()) {
+      return value.real;
+    }
+    torch::Tensor& real = dequantized_values[name];
+    if (!real.defined()) {
+      real = dequantized(value);
+      show(dequantized_name(name), real);
+    }
+    return real;
+  };
 
   for (const graph::Node& node : graph.nodes) {
     const IntegerTensor& x = values.at(node.inputs[0]);
     IntegerTensor y;
-    if (node.has_weight()) {
+    if (model.row_quantizers().contains(node.name)) {
+      y = multiply_rows(model, node, real_of(node.inputs[0]));
+    } else if (node.has_weight()) {
       y = multiply_accumulate(model, node, x);
     } else if (node.op_type == "Relu") {
       PARE_CHECK(x.is_accumulator() || x.is_real());
       y = x;
-      (y.is_real() ? y.real : y.q) = (y.is_real() ? x.real : x.q).clamp_min(0.0);
+      if (y.is_real()) {
+        // Selects: -0 and NaN stay, as in the runtime.
+        y.real = torch::where(x.real < 0, torch::zeros({}, x.real.options()), x.real);
+      } else {
+        y.q = x.q.clamp_min(0.0);
+      }
     } else if (node.op_type == "Add") {
       y = add(x, values.at(node.inputs[1]));
     } else if (node.op_type == "GlobalAveragePool") {
@@ -178,20 +246,30 @@ torch::Tensor forward_slice(const train::Model& model, const torch::Tensor& norm
     }
     if (const auto quantizer = quantizers.find(node.output); quantizer != quantizers.end()) {
       PARE_CHECK(y.is_accumulator() || y.is_real());
+      if (y.stored) {
+        show(unquantized_name(node.output), y.real);
+      }
       const train::FakeQuantizer& output = *quantizer->second;
       const float scale = output.scale().item<float>();
       y = y.is_real() ? IntegerTensor{.q = output.quantize(y.real), .scale = scale, .zero_point = output.zero_point()}
                       : requantized(y, scale, output.zero_point(), output.range());
     }
-    if (!y.is_accumulator() && !y.is_real()) {
+    const std::vector<const graph::Node*> readers = graph.consumers_of(node.output);
+    const bool fused = std::any_of(readers.begin(), readers.end(),
+                                   [](const graph::Node* reader) { return reader->op_type == "Relu"; });
+    if (!fused && y.is_accumulator()) {
+      y = {.real = scaled(y, y.channel_scales), .stored = true};
+    }
+    if (y.is_real()) {
+      if (!fused && y.stored) {
+        show(node.output, y.real);
+      }
+    } else if (!y.is_accumulator()) {
       show(node.output, y.q);
     }
     values[node.output] = std::move(y);
   }
-  const IntegerTensor& last = values.at(graph.output);
-  const torch::Tensor logits = scaled(last, last.channel_scales);
-  show(graph.output, logits);
-  return logits;
+  return values.at(graph.output).real;
 }
 
 }  // namespace

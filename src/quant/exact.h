@@ -15,9 +15,8 @@
 
 namespace pare::quant {
 
-// Called with the name of every quantized value (float64 integer codes, NCHW or NK, on the CPU) and of the logits
-// (float32), each once a call. Names are those of the float graph's values, which the converted graph keeps; the codes
-// of its input are kQuantizedInputValue (integer_plan.h).
+// Called with every value of the converted graph but its input: codes (float64 integers, NCHW or NK, on the CPU) or
+// float32, each once a call. Names are those of the converted graph (integer_plan.h).
 using ExactTap = std::function<void(const std::string& value, const torch::Tensor& codes)>;
 
 // `normalized`: [batch, C, H, W] float32 (format::normalize_pixel). Returns float32 logits [batch, classes] on the CPU.

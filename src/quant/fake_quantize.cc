@@ -14,6 +14,7 @@
 #include "pare/base/strings.h"
 #include "pare/quant/fused_loops.h"
 #include "pare/quant/range_search.h"
+#include "pare/quant/straight_through.h"
 
 namespace pare::quant {
 namespace {
@@ -116,17 +117,6 @@ class StraightThroughWithinRange : public torch::autograd::Function<StraightThro
       fake_quantize_gradient(values + begin, from + begin, to + begin, end - begin, bounds);
     });
     return {grad_x, torch::Tensor(), torch::Tensor()};
-  }
-};
-
-class StraightThrough : public torch::autograd::Function<StraightThrough> {
- public:
-  static torch::Tensor forward(torch::autograd::AutogradContext*, const torch::Tensor&, const torch::Tensor& result) {
-    return result;
-  }
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext*,
-                                                 torch::autograd::variable_list gradients) {
-    return {gradients.at(0), torch::Tensor()};
   }
 };
 

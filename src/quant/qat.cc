@@ -7,6 +7,7 @@
 #include "pare/base/error.h"
 #include "pare/base/strings.h"
 #include "pare/quant/integer_plan.h"
+#include "pare/quant/scheme_fake_quantize.h"
 
 namespace pare::quant {
 namespace {
@@ -25,6 +26,16 @@ void require_prepared(const train::Model& model, const std::string& act) {
   }
 }
 
+std::shared_ptr<train::FakeQuantizer> make_weight_quantizer(const train::WeightPipeline& pipeline,
+                                                            const LayerScheme& scheme) {
+  const torch::Tensor& weight = pipeline.dense();
+  if (scheme.is_int4()) {
+    return std::make_shared<GroupFakeQuantizer>(pipeline.fqn(), weight.size(0), weight.size(1), scheme.int4_group,
+                                                scheme.int4_scale);
+  }
+  return std::make_shared<WeightFakeQuantizer>(pipeline.fqn(), weight.size(0));
+}
+
 }  // namespace
 
 void prepare_qat(train::Model& model, const QATConfig& config) {
@@ -41,12 +52,21 @@ void prepare_qat(train::Model& model, const QATConfig& config) {
     }
     (void)graph::fold_batch_norm(folded);
   }
-  const IntegerPlan plan = plan_integer_graph(folded);
+  const std::map<std::string, PlannedScheme> schemes = plan_schemes(folded, config.scheme, config.layers);
+  std::set<std::string> dynamic;
+  for (const graph::Node& node : folded.nodes) {
+    if (node.has_weight() && schemes.at(node.inputs[1]).scheme.is_dynamic()) {
+      dynamic.insert(node.name);
+    }
+  }
+  const IntegerPlan plan = plan_integer_graph(folded, dynamic);
 
   model.fold_batch_norm();
   for (const auto& pipeline : model.weights()) {
-    model.set_weight_quantizer(pipeline->fqn(),
-                               std::make_shared<WeightFakeQuantizer>(pipeline->fqn(), pipeline->dense().size(0)));
+    model.set_weight_quantizer(pipeline->fqn(), make_weight_quantizer(*pipeline, schemes.at(pipeline->fqn()).scheme));
+  }
+  for (const std::string& node : dynamic) {
+    model.set_row_quantizer(node, std::make_shared<RowFakeQuantizer>(node));
   }
   for (const std::string& value : plan.quantized_values) {
     model.set_activation_quantizer(value, std::make_shared<ActivationFakeQuantizer>(value, config.observer));
@@ -85,6 +105,9 @@ std::map<std::string, std::string> quantized_values(const graph::Graph& graph) {
     readers[value];
   }
   for (const IntegerLayer& layer : plan.layers) {
+    if (layer.kind != IntegerLayer::Kind::kLayer) {
+      continue;
+    }
     const std::string& op_type = graph.node(layer.node).op_type;
     if (op_type == "MaxPool" || op_type == "Flatten") {
       source[layer.output] = source.at(layer.inputs[0]);
@@ -96,6 +119,14 @@ std::map<std::string, std::string> quantized_values(const graph::Graph& graph) {
     }
   }
   return readers;
+}
+
+std::set<std::string> dynamic_layers(const train::Model& model) {
+  std::set<std::string> names;
+  for (const auto& entry : model.row_quantizers()) {
+    names.insert(entry.first);
+  }
+  return names;
 }
 
 }  // namespace pare::quant

@@ -4,26 +4,31 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
+#include <vector>
 
 #include "pare/quant/fake_quantize.h"
+#include "pare/quant/scheme.h"
 #include "pare/train/model.h"
 
 namespace pare::quant {
 
-// What `quantize = { … }` of a recipe says. Weights int8 per output channel, symmetric, [-127, 127]; activations uint8
-// per tensor, affine.
+// What `quantize = { … }` of a recipe says: how each layer is quantized (scheme.h).
 struct QATConfig {
-  ObserverOptions observer = {};  // of activations
+  ObserverOptions observer = {};  // of uint8 activations
   bool fold_batch_norm = true;
+  LayerScheme scheme = {};                   // of all layers but
+  std::vector<SchemeException> layers = {};  // these; where several match, the last decides
 };
 
-// Prepares the model for QAT: folds batch norm, gives every Conv and Gemm weight a per-channel fake-quantizer behind
-// its mask, and every value that such a layer reads an activation fake-quantizer (placed at the producer: before
-// MaxPool and Flatten, after Relu). Masks stay as they are. The logits stay float32. Optimizers must be made
-// afterwards. A resumed run calls it on a new model, then loads the state. Throws kState if prepared already,
-// kInvalidArgument if batch norm is there and must not be folded, kUnsupported for a network that could not be
-// converted afterwards (integer_plan.h). The model is unchanged then.
+// Prepares the model for QAT: folds batch norm, gives every Conv and Gemm weight the fake-quantizer of its scheme
+// behind its mask, every value that is read as codes an activation fake-quantizer (placed at the producer: before
+// MaxPool and Flatten, after Relu), and every dynamic layer a quantizer of the rows that it reads. Masks stay as they
+// are. The logits stay float32. Optimizers must be made afterwards. A resumed run calls it on a new model, then loads
+// the state. Throws kState if prepared already, kInvalidArgument if batch norm is there and must not be folded, what
+// plan_schemes throws, kUnsupported for a network that could not be converted afterwards (integer_plan.h). The model is
+// unchanged then.
 void prepare_qat(train::Model& model, const QATConfig& config = {});
 
 // Activation ranges stop moving. (Weight scales always follow the masked weight: they are not an estimate.)
@@ -37,5 +42,8 @@ void finish_qat(train::Model& model);
 // Names of quantized values with the layers that read them ("conv2", or "conv2, conv3"), for reports. `graph`: float,
 // batch norm folded. Throws as plan_integer_graph.
 [[nodiscard]] std::map<std::string, std::string> quantized_values(const graph::Graph& graph);
+
+// Names of the layers of a prepared model that quantize the rows they read: what plan_integer_graph is to know.
+[[nodiscard]] std::set<std::string> dynamic_layers(const train::Model& model);
 
 }  // namespace pare::quant

@@ -60,6 +60,7 @@ std::unique_ptr<Operator> Planner::matmul_nbits(const graph::Node& node, Planned
   args.m = max_batch_ * rows_of(node);
   args.n = weights.n;
   args.k = weights.k;
+  args.relu = epilogue_of(node).relu;
   return std::make_unique<MatMulNBits>(kernel, args, quantized_rows(node, kernel.a_zero_point), std::move(packed),
                                        real_bias(node), values_.at(node.output).offset);
 }

@@ -222,7 +222,7 @@ std::unique_ptr<Operator> Planner::dynamic_gemm(const graph::Node& node, Planned
   args.m = max_batch_ * rows;
   args.n = n;
   args.k = k;
-  args.epilogue.output = kernels::Epilogue::Output::kF32;
+  args.epilogue = epilogue_of(node);
   return std::make_unique<DynamicQuantizeMatMul>(kernel, args, quantized_rows(node, kZeroPoint), std::move(packed),
                                                  real_bias(node), values_.at(node.output).offset);
 }

@@ -14,6 +14,7 @@ namespace {
 constexpr const char* kWeightQuantizer = "weight_fake_quant";
 constexpr const char* kActivationQuantizer = "activation_post_process";
 constexpr const char* kInputQuantizer = "input_post_process";
+constexpr const char* kRowQuantizer = "activation_fake_quantizer";
 
 // Parameters and buffers of a node, by position among its inputs.
 const std::vector<std::string>& tensor_names(const graph::Node& node) {
@@ -46,7 +47,7 @@ void check_name(const graph::Node& node) {
     if (part.empty()) {
       throw_unsupported(node, "its name has an empty part, which no module can carry", "rename the node");
     }
-    if (part == kWeightQuantizer || part == kActivationQuantizer || part == kInputQuantizer) {
+    if (part == kWeightQuantizer || part == kActivationQuantizer || part == kInputQuantizer || part == kRowQuantizer) {
       throw_unsupported(node, str_cat("'", part, "' in its name is what quantizers are called"), "rename the node");
     }
   }
@@ -109,6 +110,7 @@ void Model::build(graph::Graph graph) {
   layers_.clear();
   weights_.clear();
   activation_quantizers_.clear();
+  row_quantizers_.clear();
   graph_ = std::move(named);
   for (const graph::Node& node : graph_.nodes) {
     add_layer(node);
@@ -159,6 +161,9 @@ void Model::register_layer(const std::string& name) {
   if (layer.activation != nullptr) {
     module->register_module(kActivationQuantizer, layer.activation);
   }
+  if (layer.rows != nullptr) {
+    module->register_module(kRowQuantizer, layer.rows);
+  }
 
   torch::nn::Module* parent = this;
   std::vector<std::string> path = split_at_dots(name);
@@ -173,7 +178,7 @@ void Model::register_layer(const std::string& name) {
   const auto siblings = parent->named_children();
   if (const std::shared_ptr<torch::nn::Module>* old = siblings.find(leaf)) {
     for (const auto& child : (*old)->named_children()) {
-      if (child.key() != kWeightQuantizer && child.key() != kActivationQuantizer) {
+      if (child.key() != kWeightQuantizer && child.key() != kActivationQuantizer && child.key() != kRowQuantizer) {
         module->register_module(child.key(), child.value());
       }
     }
@@ -208,6 +213,7 @@ void Model::plan_steps() {
     step.input = numbers.at(node.inputs[0]);
     step.weight = layer.weight;
     step.quantizer = layer.activation;
+    step.rows = layer.rows;
     step.bias = layer.tensor("bias");
     if (step.op == Op::kConv || step.op == Op::kMaxPool) {
       const graph::Window window = graph::window_of(graph_, node);
@@ -333,7 +339,7 @@ torch::Tensor Model::execute(const torch::Tensor& input, const Request& request)
         if (request.until != nullptr && step.weight.get() == request.until) {
           return x;
         }
-        y = torch::linear(x, step.weight->used(), step.bias);
+        y = torch::linear(step.rows == nullptr ? x : step.rows->forward(x), step.weight->used(), step.bias);
         break;
     }
     values[i + 1] = step.quantizer == nullptr ? y : step.quantizer->forward(y);
@@ -407,6 +413,23 @@ void Model::set_weight_quantizer(const std::string& tensor_fqn, std::shared_ptr<
     quantizer->to(device_);
   }
   pipeline.set_fake_quantizer(std::move(quantizer));
+}
+
+void Model::set_row_quantizer(const std::string& node, std::shared_ptr<RowQuantizer> quantizer) {
+  if (graph_.node(node).op_type != "Gemm") {
+    throw Error(ErrorCategory::kInvalidArgument, str_cat("'", node, "' reads no rows"),
+                str_cat("model '", graph_.name, "'"), "only a Gemm does");
+  }
+  if (quantizer != nullptr) {
+    quantizer->to(device_);
+    quantizer->train(is_training());
+    row_quantizers_[node] = quantizer;
+  } else {
+    row_quantizers_.erase(node);
+  }
+  layers_.at(node)->rows = std::move(quantizer);
+  register_layer(node);
+  plan_steps();
 }
 
 void Model::set_activation_quantizer(const std::string& value, std::shared_ptr<FakeQuantizer> quantizer) {

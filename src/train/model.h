@@ -20,8 +20,9 @@ enum class QatState { kNone, kPrepared, kFinished };
 
 // Parameters carry the graph's names: node "conv1" is a child module "conv1" with parameters "weight" and "bias"; a
 // mask is its buffer "weight_mask", a weight's quantizer its child "weight_fake_quant", the quantizer of its output
-// value its child "activation_post_process" (the graph's input: a child "input_post_process" of the model). Dots in a
-// node's name nest modules. So named_parameters() and named_buffers() together are the complete state.
+// value its child "activation_post_process" (the graph's input: a child "input_post_process" of the model), that of the
+// rows it reads its child "activation_fake_quantizer" (TorchAO's name). Dots in a node's name nest modules. So
+// named_parameters() and named_buffers() together are the complete state.
 //
 // Beside each mask stands a buffer "weight_mask_gradient", float64 [2]: 1 if masked weights get no gradient
 // (MaskGradient::kMasked), and the decay of SR-STE. The model's own buffer "qat_state" holds a QatState.
@@ -74,6 +75,14 @@ class Model : public torch::nn::Module {
     return activation_quantizers_;
   }
 
+  // Quantizes the rows that this Gemm reads, for it alone. Throws kNotFound with the nearest names, kInvalidArgument
+  // for a node that is no Gemm.
+  void set_row_quantizer(const std::string& node, std::shared_ptr<RowQuantizer> quantizer);
+  // By node.
+  [[nodiscard]] const std::map<std::string, std::shared_ptr<RowQuantizer>>& row_quantizers() const {
+    return row_quantizers_;
+  }
+
   [[nodiscard]] QatState qat_state() const;
   void set_qat_state(QatState state);
 
@@ -123,6 +132,7 @@ class Model : public torch::nn::Module {
   std::map<std::string, std::shared_ptr<Layer>> layers_;  // by node
   std::vector<std::shared_ptr<WeightPipeline>> weights_;
   std::map<std::string, std::shared_ptr<FakeQuantizer>> activation_quantizers_;
+  std::map<std::string, std::shared_ptr<RowQuantizer>> row_quantizers_;
   std::vector<Step> steps_;
   std::size_t output_ = 0;  // number of the graph's output among the values that steps make
 };

@@ -16,6 +16,7 @@ struct Model::Layer {
   std::vector<std::pair<std::string, torch::Tensor>> buffers;     // "running_mean", "running_var"
   std::shared_ptr<WeightPipeline> weight;                         // Conv and Gemm
   std::shared_ptr<FakeQuantizer> activation;                      // of the node's output value
+  std::shared_ptr<RowQuantizer> rows;                             // of what a Gemm reads
 
   // Undefined if there is none.
   [[nodiscard]] torch::Tensor tensor(const std::string& name) const {
@@ -40,6 +41,7 @@ struct Model::Step {
   bool in_place = false;  // Relu: nobody else needs the input's elements, backward passes included
   std::shared_ptr<WeightPipeline> weight;
   std::shared_ptr<FakeQuantizer> quantizer;  // of the output
+  std::shared_ptr<RowQuantizer> rows;        // of the input
   torch::Tensor bias;
   torch::Tensor gamma;
   torch::Tensor running_mean;

@@ -54,7 +54,7 @@ graph::Graph Model::to_graph(Weights weights) const {
 }
 
 void Model::fold_batch_norm() {
-  bool quantized = !activation_quantizers_.empty() || qat_state() != QatState::kNone;
+  bool quantized = !activation_quantizers_.empty() || !row_quantizers_.empty() || qat_state() != QatState::kNone;
   for (const auto& pipeline : weights_) {
     quantized = quantized || pipeline->fake_quantizer() != nullptr;
   }
@@ -82,7 +82,7 @@ void Model::rebuild(graph::Graph graph) {
   const bool bare = std::all_of(weights_.begin(), weights_.end(), [](const auto& weight) {
     return !weight->mask().defined() && weight->fake_quantizer() == nullptr;
   });
-  if (!bare || !activation_quantizers_.empty() || qat_state() != QatState::kNone) {
+  if (!bare || !activation_quantizers_.empty() || !row_quantizers_.empty() || qat_state() != QatState::kNone) {
     throw Error(ErrorCategory::kState, "channels cannot change under masks and quantizers",
                 str_cat("model '", graph_.name, "'"), "change them first, and choose masks for what comes out");
   }

@@ -338,6 +338,41 @@ TEST(Model, FoldingTwiceOrWithoutBatchNormChangesNothing) {
   EXPECT_TRUE(model.weight("conv1.weight").dense().is_same(dense));
 }
 
+// Doubles, so that its place shows.
+class Doubling : public RowQuantizer {
+ public:
+  torch::Tensor forward(const torch::Tensor& x) override { return 2.0 * x; }
+  void enable_fake_quant(bool) override {}
+};
+
+TEST(Model, ARowQuantizerChangesWhatItsLayerReadsAndNothingElse) {
+  Model model(testing::tiny_graph());
+  model.eval();
+  const torch::NoGradGuard no_gradient;
+  const torch::Tensor input = torch::randn({3, 2, 6, 6});
+  std::vector<torch::Tensor> before;
+  const torch::Tensor logits = model.forward(input, {"flatten"}, before);
+  model.set_row_quantizer("fc1", std::make_shared<Doubling>());
+  EXPECT_EQ(model.row_quantizers().size(), 1U);
+  std::vector<torch::Tensor> after;
+  const torch::Tensor changed = model.forward(input, {"flatten"}, after);
+  EXPECT_TRUE(torch::equal(before[0], after[0]));
+  EXPECT_TRUE(
+      torch::equal(changed, torch::linear(2.0 * before[0], model.weight("fc1.weight").dense(), model.bias("fc1"))));
+  EXPECT_TRUE(torch::equal(model.layer_input("fc1.weight", input), before[0]));
+  // It stays where it is when other parts of its layer change.
+  model.set_weight_quantizer("fc1.weight", std::make_shared<GridQuantizer>());
+  model.set_weight_quantizer("fc1.weight", nullptr);
+  EXPECT_TRUE(torch::equal(model.forward(input), changed));
+  EXPECT_PARE_ERROR(model.fold_batch_norm(), kState, "");
+  EXPECT_PARE_ERROR(model.rebuild(testing::tiny_graph()), kState, "");
+  model.set_row_quantizer("fc1", nullptr);
+  EXPECT_TRUE(model.row_quantizers().empty());
+  EXPECT_TRUE(torch::equal(model.forward(input), logits));
+  EXPECT_PARE_ERROR(model.set_row_quantizer("fc2", std::make_shared<Doubling>()), kNotFound, "fc1");
+  EXPECT_PARE_ERROR(model.set_row_quantizer("conv1", std::make_shared<Doubling>()), kInvalidArgument, "only a Gemm");
+}
+
 TEST(Model, FoldingAfterQuantizersWereSetIsRefused) {
   Model prepared(tiny_graph());
   prepared.set_qat_state(QatState::kPrepared);

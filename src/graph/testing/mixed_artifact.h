@@ -51,14 +51,14 @@ class MixedGraphBuilder {
   // Products of float32, whose bias may be left out. A 2:4 weight keeps two random positions of four.
   enum class Bias { kNone, kReal };
   std::string matmul_nbits(const std::string& name, const std::string& x, std::int64_t k, std::int64_t n,
-                           Encoding encoding, std::int64_t group, Bias bias) {
+                           Encoding encoding, std::int64_t group, Bias bias, bool relu = false) {
     const std::vector<float> weights = real_weights(n, k, encoding == Encoding::kInt4TwoFour);
     const format::Int4Codes codes = format::quantize_int4(weights, {format::Int4Form::kDense, n, k, group});
     graph_.initializers[name + ".weight"] = encode_int4(codes, {n, k}, encoding, group);
-    return real_product(name, "MatMulNBits", x, n, bias);
+    return real_product(name, "MatMulNBits", x, n, bias, relu);
   }
   std::string dynamic_gemm(const std::string& name, const std::string& x, std::int64_t k, std::int64_t n, bool two_four,
-                           Bias bias) {
+                           Bias bias, bool relu = false) {
     std::vector<std::int8_t> codes;
     for (const float weight : real_weights(n, k, two_four)) {
       codes.push_back(static_cast<std::int8_t>(format::quantize(weight, {0.02F, 0}, format::kInt8WeightRange)));
@@ -72,7 +72,7 @@ class MixedGraphBuilder {
       weight.quantization->scales.push_back(0.02F * (0.5F + rng_.uniform()));
     }
     graph_.initializers[name + ".weight"] = two_four ? encode_two_four(weight) : weight;
-    return real_product(name, "DynamicQuantizeMatMul", x, n, bias);
+    return real_product(name, "DynamicQuantizeMatMul", x, n, bias, relu);
   }
   std::string conv(const std::string& name, const std::string& x, std::int64_t in, std::int64_t out, Output output) {
     return weighted(name, "QLinearConv", x, {out, in, 3, 3}, output, {{"pads", std::vector<std::int64_t>{1, 1, 1, 1}}});
@@ -136,10 +136,12 @@ class MixedGraphBuilder {
     return weights;
   }
   std::string real_product(const std::string& name, const std::string& op_type, const std::string& x, std::int64_t n,
-                           Bias bias) {
+                           Bias bias, bool relu) {
     std::vector<std::string> inputs{x, name + ".weight"};
     if (bias == Bias::kReal) inputs.push_back(constant(name + ".bias", n, 0.0F, 0.5F));
-    return append(name, op_type, std::move(inputs), {}, Output::kReal);
+    std::map<std::string, Attribute> attributes;
+    if (relu) attributes["fused_activation"] = std::string("Relu");
+    return append(name, op_type, std::move(inputs), std::move(attributes), Output::kReal);
   }
 
   std::string weighted(const std::string& name, const std::string& op_type, const std::string& x, const Shape& shape,
@@ -189,9 +191,9 @@ class MixedGraphBuilder {
 [[nodiscard]] inline Artifact dynamic_artifact(std::uint64_t seed) {
   using Bias = MixedGraphBuilder::Bias;
   MixedGraphBuilder net(seed, "dynamic", {3, 37});
-  const std::string up = net.matmul_nbits("up", "input", 37, 150, Encoding::kInt4, 32, Bias::kReal);
+  const std::string up = net.matmul_nbits("up", "input", 37, 150, Encoding::kInt4, 32, Bias::kReal, true);
   const std::string sparse = net.matmul_nbits("sparse", up, 150, 70, Encoding::kInt4TwoFour, 64, Bias::kNone);
-  const std::string dynamic = net.dynamic_gemm("dynamic", sparse, 70, 70, false, Bias::kReal);
+  const std::string dynamic = net.dynamic_gemm("dynamic", sparse, 70, 70, false, Bias::kReal, true);
   const std::string dynamic_sparse = net.dynamic_gemm("dynamic_sparse", dynamic, 70, 70, true, Bias::kNone);
   net.matmul_nbits("out", net.add("add", dynamic_sparse, sparse), 70, 9, Encoding::kInt4TwoFour, 256, Bias::kReal);
   return net.finish();

@@ -51,7 +51,8 @@ void reference_matmul_nbits(const MatMulNBitsArgs& args, const NBitsWeights& wei
         total += static_cast<float>(sum) * format::float_from_half(weights.scales[n * layout.groups_per_row() + g]);
       }
       const float real = total * args.a_scale[m];
-      args.c[m * args.c_stride_elems + n] = args.bias == nullptr ? real : real + args.bias[n];
+      const float sum = args.bias == nullptr ? real : real + args.bias[n];
+      args.c[m * args.c_stride_elems + n] = args.relu && sum < 0.0F ? 0.0F : sum;
     }
   }
 }

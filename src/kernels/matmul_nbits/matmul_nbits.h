@@ -3,7 +3,8 @@
 //
 //   sum[g]  = sum over k of group g of (a[m, k] - a_zero_point) * code[n, k]          exact: |sum| < 2^19
 //   total   = 0; for g = 0, 1, …: total = total + float(sum[g]) * scale[n, g]         float32, each step rounded
-//   C[m, n] = total * a_scale[m] + bias[n]                                            float32, each step rounded
+//   C[m, n] = total * a_scale[m] + bias[n]                                            float32, each step rounded,
+//                                                                                     limited to >= 0 if `relu`
 //
 // In this order everywhere, so every kernel equals reference_matmul_nbits bit for bit, dense and 2:4 alike. One scale a
 // row of A, not one a group: it costs nothing inside the loop, and TorchAO's int8 dynamic activations have it so.

@@ -60,6 +60,7 @@ struct MatMulNBitsArgs {
   const float* a_scale = nullptr;   // m
   const void* packed = nullptr;     // what pack() wrote
   const float* bias = nullptr;      // n, or null
+  bool relu = false;                // outputs below 0 become 0
   float* c = nullptr;
   std::int64_t c_stride_elems = 0;  // between rows of C
   std::int64_t m = 0;
@@ -76,6 +77,7 @@ struct NBitsTile {
   std::int64_t group_blocks = 0;  // of a group
   const float* a_scale = nullptr;
   const float* bias = nullptr;  // of the panel's first column, or null
+  bool relu = false;
   float* const* out = nullptr;  // kNBitsRows pointers to the panel's first column of a row of C
   std::int64_t columns = 0;
 };

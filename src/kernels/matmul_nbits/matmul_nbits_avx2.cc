@@ -147,11 +147,14 @@ void store(const Totals& totals, const NBitsTile& tile) {
     for (; c + 8 <= tile.columns; c += 8) {
       __m256 real = _mm256_mul_ps(_mm256_load_ps(totals.of[r] + c), _mm256_set1_ps(tile.a_scale[r]));
       if (tile.bias != nullptr) real = _mm256_add_ps(real, _mm256_loadu_ps(tile.bias + c));
+      // The second operand where they are equal or one is NaN, so that -0 and NaN stay.
+      if (tile.relu) real = _mm256_max_ps(_mm256_setzero_ps(), real);
       _mm256_storeu_ps(tile.out[r] + c, real);
     }
     for (; c < tile.columns; ++c) {
       const float real = totals.of[r][c] * tile.a_scale[r];
-      tile.out[r][c] = tile.bias == nullptr ? real : real + tile.bias[c];
+      const float sum = tile.bias == nullptr ? real : real + tile.bias[c];
+      tile.out[r][c] = tile.relu && sum < 0.0F ? 0.0F : sum;
     }
   }
 }

@@ -124,6 +124,8 @@ PARE_ALWAYS_INLINE void store(const __m512 (&total)[kRows][kVectors], const NBit
     PARE_UNROLL for (int r = 0; r < kRows; ++r) {
       __m512 real = _mm512_mul_ps(total[r][j], _mm512_set1_ps(tile.a_scale[r]));
       if (tile.bias != nullptr) real = _mm512_add_ps(real, _mm512_maskz_loadu_ps(mask, tile.bias + 16 * j));
+      // The second operand where they are equal or one is NaN, so that -0 and NaN stay.
+      if (tile.relu) real = _mm512_max_ps(_mm512_setzero_ps(), real);
       _mm512_mask_storeu_ps(tile.out[r] + 16 * j, mask, real);
     }
   }

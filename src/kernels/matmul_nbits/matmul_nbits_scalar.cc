@@ -76,7 +76,8 @@ void matmul_nbits_run_scalar(const MatMulNBitsArgs& args, std::int64_t m_begin, 
       for (std::int64_t c = 0; c < columns; ++c) {
         float& out = args.c[m * args.c_stride_elems + n + c];
         const float real = out * args.a_scale[m];
-        out = args.bias == nullptr ? real : real + args.bias[n + c];
+        const float sum = args.bias == nullptr ? real : real + args.bias[n + c];
+        out = args.relu && sum < 0.0F ? 0.0F : sum;
       }
     }
   }

@@ -61,6 +61,7 @@ struct Operands {
   std::vector<std::int8_t> a;  // [m][k]
   std::vector<float> a_scale;
   std::vector<float> bias;  // empty: none
+  bool relu = false;
 };
 
 Operands random_operands(Rng& rng, NBitsForm form, const Case& shape) {
@@ -72,6 +73,7 @@ Operands random_operands(Rng& rng, NBitsForm form, const Case& shape) {
   if (rng.below(2) == 0) {
     for (std::int64_t i = 0; i < shape.n; ++i) operands.bias.push_back(rng.normal());
   }
+  operands.relu = rng.below(2) == 0;
   return operands;
 }
 
@@ -100,6 +102,7 @@ std::vector<std::uint32_t> product(const MatMulNBitsKernel* kernel, const Case& 
   args.a_stride_bytes = a_stride;
   args.a_scale = a_scale.data();
   args.bias = operands.bias.empty() ? nullptr : bias.data();
+  args.relu = operands.relu;
   args.c = c.data();
   args.c_stride_elems = c_stride;
   args.m = shape.m;
@@ -247,6 +250,27 @@ TEST(MatMulNBits, ReferenceGivesTheFormulaOnASmallExample) {
   // (30 + 8) * 0.5 + 35 * 2 = 89; 89 / 4 + 1
   EXPECT_EQ(product(nullptr, {1, 1, 33, 32}, operands, false, 0),
             (std::vector<std::uint32_t>{std::bit_cast<std::uint32_t>(23.25F)}));
+  operands.relu = true;
+  EXPECT_EQ(product(nullptr, {1, 1, 33, 32}, operands, false, 0),
+            (std::vector<std::uint32_t>{std::bit_cast<std::uint32_t>(23.25F)}));
+  operands.bias = {-22.5F};
+  EXPECT_EQ(product(nullptr, {1, 1, 33, 32}, operands, false, 0), (std::vector<std::uint32_t>{0}));
+}
+
+// A sum of -0 or NaN stays what it is, as where other products are limited (epilogue.h).
+TEST(MatMulNBits, ReluKeepsNegativeZeroAndNaN) {
+  const Rng seed(443);
+  for (const MatMulNBitsKernel& kernel : matmul_nbits_kernels()) {
+    if (!runs_here(kernel.isa)) continue;
+    SCOPED_TRACE(kernel.name);
+    Rng rng = seed;
+    const Case shape{2, 33, 40, 32};
+    Operands operands = random_operands(rng, kernel.form, shape);
+    operands.relu = true;
+    operands.a_scale = {-0.0F, std::nanf("")};  // no scale of a row, but products of either sign of 0, and NaN
+    operands.bias.assign(33, -0.0F);
+    EXPECT_EQ(product(&kernel, shape, operands, false, 0xA5), product(nullptr, shape, operands, false, 0));
+  }
 }
 
 // Quantization and product together against real arithmetic. With s the scale of a row of A, an activation is off by at
@@ -266,6 +290,7 @@ TEST(MatMulNBits, QuantizedProductIsNearTheRealOne) {
     reference_quantize_rows(quantize, shape.m);
     std::memcpy(operands.a.data(), a.data(), a.size());
     operands.bias.clear();
+    operands.relu = false;
     const std::vector<std::uint32_t> bits = product(nullptr, shape, operands, false, 0);
     const testing::StoredNBits& w = operands.weights;
     for (std::int64_t m = 0; m < shape.m; ++m) {

@@ -52,6 +52,7 @@ void run(const NBitsTileSet& set, const MatMulNBitsArgs& args, std::int64_t m_be
           static_cast<const std::uint8_t*>(args.packed) + kNBitsHeaderBytes + n / kNBitsColumns * header.panel_bytes();
       tile.columns = n_end - n < kNBitsColumns ? n_end - n : kNBitsColumns;
       tile.bias = args.bias == nullptr ? nullptr : args.bias + n;
+      tile.relu = args.relu;
       for (std::int64_t t = 0; t < count; ++t) {
         const RowTile& rows = list[t];
         float* out[kNBitsRows];

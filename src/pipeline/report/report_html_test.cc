@@ -24,7 +24,7 @@ RunRecord hostile_record() {
   const std::string text(kHostile);
   record.recipe = text;
   record.stages[0].name = record.stages[1].kind = text;
-  record.layers[0] = {text, text, {1}, text, 0, 8, 10, text, text};
+  record.layers[0] = {text, text, text, {1}, text, 0, 8, 10, text, text};
   record.artifact.path = text;
   record.environment[text] = text;
   record.series[text] = {{0, 1.0}, {5, 2.0}};

@@ -41,6 +41,7 @@ Json to_json(const LayerRecord& layer) {
   Json json = Json::object();
   json["name"] = layer.name;
   json["op"] = layer.op;
+  json["scheme"] = layer.scheme;
   json["shape"] = layer.shape;
   json["pattern"] = layer.pattern;
   json["zeros"] = layer.zeros;
@@ -90,6 +91,8 @@ std::string dump_by_lines(const Json& json) {
 class Field {
  public:
   Field(const Json& json, std::string place) : json_(&json), place_(std::move(place)) {}
+
+  [[nodiscard]] bool has(const char* key) const { return json_->is_object() && json_->contains(key); }
 
   [[nodiscard]] Field operator[](const char* key) const {
     require(json_->is_object(), "is not an object");
@@ -183,6 +186,9 @@ LayerRecord read_layer(const Field& field) {
   LayerRecord layer;
   layer.name = field["name"].as_text();
   layer.op = field["op"].as_text();
+  if (field.has("scheme")) {
+    layer.scheme = field["scheme"].as_text();
+  }
   layer.shape = field["shape"].as_list(integer);
   layer.pattern = field["pattern"].as_text();
   layer.zeros = field["zeros"].as_integer();

@@ -55,10 +55,19 @@ RunRecord sample_record() {
             {"qat", "qat", 3, 112.5588, 92.96, 0.1463, 0.4982, 3e-4, 80.0, 11 * kStepsPerEpoch, 3 * kStepsPerEpoch},
             0.17, 0.145);
   record.layers = {
-      {"conv1", "QLinearConv", {32, 1, 3, 3}, "dense", 3, 8, 544, "qconv_u8_s8_scalar", "one input channel"},
-      {"conv2", "QLinearConv", {64, 32, 3, 3}, "2:4", 9216, 8, 12032, "qconv_2_4_u8_s8_scalar", ""},
-      {"fc1", "QGemm", {256, 3136}, "2:4", 401408, 8, 503808, "qgemm_2_4_u8_s8_scalar", ""},
-      {"fc2", "QGemm", {10, 256}, "2:4", 1280, 8, 1680, "qgemm_2_4_u8_s8_scalar", ""},
+      {"conv1",
+       "QLinearConv",
+       "uint8 x int8",
+       {32, 1, 3, 3},
+       "dense",
+       3,
+       8,
+       544,
+       "qconv_u8_s8_scalar",
+       "one input channel"},
+      {"conv2", "QLinearConv", "uint8 x int8", {64, 32, 3, 3}, "2:4", 9216, 8, 12032, "qconv_2_4_u8_s8_scalar", ""},
+      {"fc1", "QGemm", "uint8 x int8", {256, 3136}, "2:4", 401408, 8, 503808, "qgemm_2_4_u8_s8_scalar", ""},
+      {"fc2", "QGemm", "uint8 x int8", {10, 256}, "2:4", 1280, 8, 1680, "qgemm_2_4_u8_s8_scalar", ""},
   };
   record.artifact = {"runs/fashion_mnist/model.pare", 523776, 3298600};
   record.runtime = {92.96, 10000, 0};

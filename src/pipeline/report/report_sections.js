@@ -287,7 +287,7 @@ function layerTable() {
               number: true,
               cell: (layer) => [h('span', {}, percent(100 * fractionOf(layer), 1)), meter(fractionOf(layer), 'zeros')]
             },
-            {label: 'Bits', number: true, cell: (layer) => integer(layer.weight_bits)},
+            {label: 'Scheme', cell: (layer) => layer.scheme || `${integer(layer.weight_bits)} bits`},
             {
               label: 'Bytes',
               number: true,

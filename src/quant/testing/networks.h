@@ -181,6 +181,18 @@ inline graph::Graph tiny_mlp(std::uint64_t seed) {
       .finish();
 }
 
+// Rows that groups of 32 do not divide, a layer without a bias.
+inline graph::Graph odd_mlp(std::uint64_t seed) {
+  return NetworkBuilder(seed, {1, 7, 11})
+      .flatten("flatten")
+      .gemm("fc1", {44, 77})
+      .relu("relu1")
+      .gemm("fc2", {70, 44}, /*with_bias=*/false)
+      .relu("relu2")
+      .gemm("fc3", {kTinyClasses, 70})
+      .finish();
+}
+
 struct Labelled {
   torch::Tensor inputs;  // float32 [count, C, H, W]
   torch::Tensor labels;  // int64 [count]

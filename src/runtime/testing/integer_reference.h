@@ -139,6 +139,7 @@ class IntegerReference {
     const std::int64_t n = weight.shape[0];
     const std::int64_t k = weight.shape[1];
     const std::int64_t group = weight.is_int4() ? weight.group : k;
+    const bool relu = node.string_attribute("fused_activation", "") == "Relu";
     for (auto row = x.reals.begin(); row != x.reals.end(); row += k) {
       float largest = 0.0F;
       for (std::int64_t i = 0; i < k; ++i) largest = std::max(largest, std::fabs(row[i]));
@@ -153,11 +154,13 @@ class IntegerReference {
           }
           total += static_cast<float>(sum) * weight_scale(weight, channel, first / group);
         }
-        const float real = total * row_scale;
-        y.reals.push_back(
-            real + (node.inputs.size() < 3
-                        ? 0.0F
-                        : graph.initializers.at(node.inputs[2]).data.as<float>()[static_cast<std::size_t>(channel)]));
+        float real = total * row_scale;
+        if (node.inputs.size() > 2) {
+          real += graph.initializers.at(node.inputs[2]).data.as<float>()[static_cast<std::size_t>(channel)];
+        } else {
+          real += 0.0F;
+        }
+        y.reals.push_back(relu && real < 0.0F ? 0.0F : real);
       }
     }
   }
