@@ -7,6 +7,7 @@
 #include "pare/base/error.h"
 #include "pare/base/strings.h"
 #include "pare/quant/integer_plan.h"
+#include "pare/quant/learned_step.h"
 
 namespace pare::quant {
 namespace {
@@ -16,6 +17,24 @@ std::string label(const train::Model& model) { return str_cat("model '", model.g
 bool has_batch_norm(const graph::Graph& graph) {
   return std::any_of(graph.nodes.begin(), graph.nodes.end(),
                      [](const graph::Node& node) { return node.op_type == "BatchNormalization"; });
+}
+
+std::shared_ptr<train::FakeQuantizer> weight_quantizer(const train::WeightPipeline& pipeline, const QATConfig& config) {
+  const std::int64_t channels = pipeline.dense().size(0);
+  if (!config.learned_steps) {
+    return std::make_shared<WeightFakeQuantizer>(pipeline.fqn(), channels);
+  }
+  auto quantizer = std::make_shared<LearnedFakeQuantizer>(pipeline.fqn(), LearnedFakeQuantizer::Of::kWeight, channels,
+                                                          format::kInt8WeightRange);
+  quantizer->begin(pipeline.masked().cpu());
+  return quantizer;
+}
+
+std::shared_ptr<train::FakeQuantizer> activation_quantizer(const std::string& value, const QATConfig& config) {
+  if (!config.learned_steps) {
+    return std::make_shared<ActivationFakeQuantizer>(value, config.observer);
+  }
+  return std::make_shared<LearnedFakeQuantizer>(value, LearnedFakeQuantizer::Of::kActivation, 1, format::kUint8Range);
 }
 
 void require_prepared(const train::Model& model, const std::string& act) {
@@ -45,11 +64,10 @@ void prepare_qat(train::Model& model, const QATConfig& config) {
 
   model.fold_batch_norm();
   for (const auto& pipeline : model.weights()) {
-    model.set_weight_quantizer(pipeline->fqn(),
-                               std::make_shared<WeightFakeQuantizer>(pipeline->fqn(), pipeline->dense().size(0)));
+    model.set_weight_quantizer(pipeline->fqn(), weight_quantizer(*pipeline, config));
   }
   for (const std::string& value : plan.quantized_values) {
-    model.set_activation_quantizer(value, std::make_shared<ActivationFakeQuantizer>(value, config.observer));
+    model.set_activation_quantizer(value, activation_quantizer(value, config));
   }
   model.train(model.is_training());
   model.set_qat_state(train::QatState::kPrepared);

@@ -16,6 +16,9 @@ namespace pare::quant {
 struct QATConfig {
   ObserverOptions observer = {};  // of activations
   bool fold_batch_norm = true;
+  // LSQ: scales of weights and activations train with the weights (learned_step.h). They start at the range of the
+  // weight, or of the first batch; the observer is not asked.
+  bool learned_steps = false;
 };
 
 // Prepares the model for QAT: folds batch norm, gives every Conv and Gemm weight a per-channel fake-quantizer behind
