@@ -152,7 +152,7 @@ TEST(SweepFile, ShippedOnesAreSound) {
   for (const char* name : {"fashion_mnist", "mlp"}) {
     const Sweep sweep =
         load_sweep(std::filesystem::path(PARE_SOURCE_DIR) / "recipes" / "sweeps" / (std::string(name) + ".toml"));
-    EXPECT_EQ(sweep.rows.size(), 15U) << name;
+    EXPECT_EQ(sweep.rows.size(), 21U) << name;
   }
 }
 
