@@ -156,6 +156,17 @@ void sort_by_node(const Graph& graph, std::vector<ChannelSet>& sets) {
   }
 }
 
+Graph select(const Graph& graph, const ChannelSet& set, std::span<const std::int64_t> channels) {
+  Graph result = graph;
+  for (const ChannelAxis& axis : set.axes) {
+    Initializer& item = result.initializers.at(axis.initializer);
+    item = select_channels(item, axis.axis, axis.multiplicity, channels);
+  }
+  return result;
+}
+
+}  // namespace
+
 void require_own_free_set(const Graph& graph, const ChannelSet& set) {
   require_float(graph);
   const std::string where = str_cat(label(graph), ", channel set '", set.values.empty() ? "" : set.name(), "'");
@@ -174,17 +185,6 @@ void require_own_free_set(const Graph& graph, const ChannelSet& set) {
     }
   }
 }
-
-Graph select(const Graph& graph, const ChannelSet& set, std::span<const std::int64_t> channels) {
-  Graph result = graph;
-  for (const ChannelAxis& axis : set.axes) {
-    Initializer& item = result.initializers.at(axis.initializer);
-    item = select_channels(item, axis.axis, axis.multiplicity, channels);
-  }
-  return result;
-}
-
-}  // namespace
 
 std::vector<ChannelSet> find_channel_sets(const Graph& graph) {
   require_float(graph);

@@ -63,6 +63,9 @@ struct ChannelSet {
 [[nodiscard]] graph::Graph prune_channels(const graph::Graph& graph, const ChannelSet& set,
                                           std::span<const std::int64_t> kept);
 
+// What every change of a set asks first. Throws kInvalidArgument where the set is fixed or is none of this graph's.
+void require_own_free_set(const graph::Graph& graph, const ChannelSet& set);
+
 // A tensor with the channels `channels`, in that order, of the axis: for whatever lies beside a parameter and has its
 // shape (masks, moments of an optimizer). Works on any dense dtype. Preconditions: axis < rank, its extent is a
 // multiple of `multiplicity`, every channel within.

@@ -109,9 +109,12 @@ std::string describe_stage(const StageRecipe& stage) {
                    ", widths a multiple of ", stage.channels.width_multiple);
   }
   if (stage.kind == StageKind::kCalibrate) {
+    const quant::CalibrateOptions& options = stage.calibration;
     return str_cat(describe_schemes(stage.quantize), " after up to ", stage.calibration_images, " images, ",
-                   to_string(stage.quantize.observer.kind), stage.bias_correction ? ", biases corrected" : "",
-                   ", masks held");
+                   to_string(stage.quantize.observer.kind),
+                   options.rescaling == quant::Rescaling::kNone ? "" : ", rescaled: " + to_string(options.rescaling),
+                   options.rounding == quant::Rounding::kNearest ? "" : ", rounded: " + to_string(options.rounding),
+                   options.bias_correction ? ", biases corrected" : "", ", masks held");
   }
   if (stage.permute_channels) {
     masks = "channels reordered, " + masks;
@@ -137,7 +140,8 @@ std::string describe_stage(const StageRecipe& stage) {
     text += str_cat("; taught by ", stage.distill->teacher);
   }
   if (stage.kind == StageKind::kQat) {
-    text += str_cat("; ", describe_schemes(stage.quantize), ", masks ", stage.sparsity_schedule ? "scheduled" : "held");
+    text += str_cat("; ", describe_schemes(stage.quantize), stage.quantize.learned_steps ? ", learned steps" : "",
+                    ", masks ", stage.sparsity_schedule ? "scheduled" : "held");
   }
   return text;
 }

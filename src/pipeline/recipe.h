@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "pare/channels/prune_network.h"
+#include "pare/quant/calibrate.h"
 #include "pare/quant/qat.h"
 #include "pare/sparsity/schedule.h"
 #include "pare/sparsity/sparsifier.h"
@@ -65,7 +66,7 @@ struct StageRecipe {
   std::vector<sparsity::SparseLayerConfig> layers;
   bool permute_channels = false;            // before masks are chosen
   channels::ChannelPruningConfig channels;  // prune_channels only
-  bool bias_correction = true;              // calibrate
+  quant::CalibrateOptions calibration;      // calibrate
   std::int64_t calibration_images =
       512;  // one-shot, calibrate: so many of the training images, or all if there are fewer
   quant::QATConfig quantize;

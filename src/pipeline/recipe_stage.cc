@@ -60,6 +60,17 @@ const Names<quant::ObserverKind>& observer_names() {
                                                    {"mse", quant::ObserverKind::kMse}};
   return names;
 }
+const Names<quant::Rounding>& rounding_names() {
+  static const Names<quant::Rounding> names = {{"nearest", quant::Rounding::kNearest},
+                                               {"gptq", quant::Rounding::kGptq}};
+  return names;
+}
+const Names<quant::Rescaling>& rescaling_names() {
+  static const Names<quant::Rescaling> names = {{"none", quant::Rescaling::kNone},
+                                                {"cross_layer", quant::Rescaling::kCrossLayer},
+                                                {"smooth_quant", quant::Rescaling::kSmoothQuant}};
+  return names;
+}
 
 template <typename Enum>
 Enum read_enum(TableReader& reader, const std::string& key, Enum fallback, const Names<Enum>& names) {
@@ -308,9 +319,14 @@ void read_calibration(TableReader& stage_reader, StageRecipe& stage) {
   if (auto reader = stage_reader.table("calibrate")) {
     stage.calibration_images = reader->integer("images", stage.calibration_images, 1, kMaxSteps);
     if (stage.kind == StageKind::kCalibrate) {
-      stage.bias_correction = reader->boolean("bias_correction", stage.bias_correction);
+      quant::CalibrateOptions& options = stage.calibration;
+      options.bias_correction = reader->boolean("bias_correction", options.bias_correction);
+      options.rounding = read_enum(*reader, "rounding", options.rounding, rounding_names());
+      options.rescaling = read_enum(*reader, "rescale", options.rescaling, rescaling_names());
     }
-    reader->finish({{"bias_correction", "a one-shot stage does not quantize, so there is nothing to correct"}});
+    reader->finish({{"bias_correction", "a one-shot stage does not quantize, so there is nothing to correct"},
+                    {"rounding", "a one-shot stage does not quantize, so there is nothing to round"},
+                    {"rescale", "a one-shot stage does not quantize; rescale where it does"}});
   }
 }
 
@@ -365,13 +381,24 @@ StageRecipe read_one_shot(TableReader& reader, StageRecipe stage, const std::vec
 void read_quantize(TableReader& reader, StageRecipe& stage) {
   read_schemes(reader, stage.quantize);
   quant::ObserverOptions& observer = stage.quantize.observer;
+  std::map<std::string, std::string> hints;
+  if (stage.kind == StageKind::kCalibrate) {
+    hints["learned_steps"] = "a calibrate stage does not train, so steps learn nothing; make it kind = \"qat\"";
+  } else {
+    stage.quantize.learned_steps = reader.boolean("learned_steps", stage.quantize.learned_steps);
+    if (stage.quantize.learned_steps && reader.has("observer")) {
+      reader.fail("observer", "learned steps start at the range of the first batch and then train",
+                  "leave 'observer' out, or learned_steps");
+    }
+  }
   observer.kind = read_enum(reader, "observer", observer.kind, observer_names());
   if (quant::keeps_histogram(observer.kind) && stage.kind != StageKind::kCalibrate) {
     reader.fail("observer", "a histogram counts all values ever seen, so it cannot follow weights that train",
                 "use \"moving_average_minmax\" here, or a stage of kind = \"calibrate\"");
   }
-  std::map<std::string, std::string> hints;
-  if (observer.kind == quant::ObserverKind::kMovingAverageMinMax) {
+  if (stage.quantize.learned_steps) {
+    hints["averaging_constant"] = "learned steps train; nothing is averaged";
+  } else if (observer.kind == quant::ObserverKind::kMovingAverageMinMax) {
     observer.averaging_constant =
         reader.number("averaging_constant", observer.averaging_constant, NumberRange{0.0, 1.0, true});
   } else {
@@ -420,6 +447,8 @@ std::string to_string(train::OptimizerKind kind) { return name_of(kind, optimize
 std::string to_string(train::LrCurve curve) { return name_of(curve, schedule_names()); }
 std::string to_string(channels::ChannelCriterion criterion) { return name_of(criterion, criterion_names()); }
 std::string to_string(quant::ObserverKind kind) { return name_of(kind, observer_names()); }
+std::string to_string(quant::Rounding rounding) { return name_of(rounding, rounding_names()); }
+std::string to_string(quant::Rescaling rescaling) { return name_of(rescaling, rescaling_names()); }
 
 StageRecipe read_stage(TableReader& reader, const std::string& name, const std::vector<std::string>& weights) {
   StageRecipe stage;

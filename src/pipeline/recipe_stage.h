@@ -18,6 +18,8 @@ namespace pare::pipeline {
 [[nodiscard]] std::string to_string(train::OptimizerKind kind);
 [[nodiscard]] std::string to_string(train::LrCurve curve);
 [[nodiscard]] std::string to_string(quant::ObserverKind kind);
+[[nodiscard]] std::string to_string(quant::Rounding rounding);
+[[nodiscard]] std::string to_string(quant::Rescaling rescaling);
 [[nodiscard]] std::string to_string(channels::ChannelCriterion criterion);
 
 }  // namespace pare::pipeline

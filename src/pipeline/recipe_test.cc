@@ -149,6 +149,15 @@ std::vector<Wrong> wrong_recipes() {
        "last stage"},
       {"OptimizerOfCalibrate", tiny_header() + kDense + kCalibrate + "optimizer = { lr = 1.0 }\n", "optimizer",
        "unknown key 'optimizer'", "without training"},
+      {"LearnedStepsInCalibrate", tiny_header() + kDense + kCalibrate + "quantize = { learned_steps = true }\n",
+       "learned_steps", "unknown key 'learned_steps'", "does not train"},
+      {"ObserverOfLearnedSteps",
+       tiny_header() + kDense + kQat + "quantize = { learned_steps = true, observer = \"minmax\" }\n", "observer",
+       "first batch", "leave 'observer' out"},
+      {"RoundingThatIsNone", tiny_header() + kDense + kCalibrate + "calibrate = { rounding = \"gptqq\" }\n", "rounding",
+       "gptqq", "gptq"},
+      {"RoundingWithoutQuantization", one_shot("calibrate = { rounding = \"gptq\" }"), "rounding",
+       "unknown key 'rounding'", "does not quantize"},
       {"FreezeInCalibrate", tiny_header() + kDense + kCalibrate + "quantize = { freeze_observers_epoch = 1 }\n",
        "freeze_observers_epoch", "unknown key", "when it has seen its images"},
       {"MissingCheckpoint", with(good, "builtin = \"convnet\"", "builtin = \"convnet\"\ncheckpoint = \"no.ckpt\""),
@@ -391,15 +400,26 @@ TEST(Recipe, CanonicalTextCarriesACalibrateStage) {
   const Recipe recipe = load_recipe(run.recipe());
   EXPECT_EQ(recipe.stages[1].quantize.observer.kind, quant::ObserverKind::kMinMax);
   EXPECT_NO_THROW(require_convertible(recipe));
-  for (const char* text : {"stage.calibrate.calibrate.images=77", "stage.calibrate.calibrate.bias_correction=false",
-                           "stage.calibrate.quantize.observer=moving_average_minmax",
-                           "stage.calibrate.quantize={ observer = \"percentile\", outside = 0.01 }",
-                           "stage.calibrate.quantize.observer=histogram", "stage.calibrate.quantize.observer=mse",
-                           "convert.sparsify=dense"}) {
+  for (const char* text :
+       {"stage.calibrate.calibrate.images=77", "stage.calibrate.calibrate.bias_correction=false",
+        "stage.calibrate.calibrate.rounding=gptq", "stage.calibrate.calibrate.rescale=smooth_quant",
+        "stage.calibrate.calibrate.rescale=cross_layer", "stage.calibrate.quantize.observer=moving_average_minmax",
+        "stage.calibrate.quantize={ observer = \"percentile\", outside = 0.01 }",
+        "stage.calibrate.quantize.observer=histogram", "stage.calibrate.quantize.observer=mse",
+        "convert.sparsify=dense"}) {
     const std::string changed = load_recipe(run.recipe(), {text}).canonical_text;
     EXPECT_NE(changed, recipe.canonical_text) << text;
     EXPECT_EQ(parse_recipe(changed, run / "again.toml").canonical_text, changed) << text;
   }
+}
+
+TEST(Recipe, CanonicalTextCarriesLearnedSteps) {
+  const TinyRun run(tiny_header() + kDense + kQat);
+  const std::string base = load_recipe(run.recipe()).canonical_text;
+  const Recipe recipe = load_recipe(run.recipe(), {"stage.qat.quantize.learned_steps=true"});
+  EXPECT_TRUE(recipe.stages[1].quantize.learned_steps);
+  EXPECT_NE(recipe.canonical_text, base);
+  EXPECT_EQ(parse_recipe(recipe.canonical_text, run / "again.toml").canonical_text, recipe.canonical_text);
 }
 
 TEST(Recipe, CanonicalTextCarriesDistillation) {

@@ -233,7 +233,13 @@ void add_stage(Lines& lines, const StageRecipe& stage) {
   } else if (!trains(stage.kind)) {
     lines.line("calibrate.images", stage.calibration_images);
     if (stage.kind == StageKind::kCalibrate) {
-      lines.line("calibrate.bias_correction", stage.bias_correction);
+      lines.line("calibrate.bias_correction", stage.calibration.bias_correction);
+      if (stage.calibration.rounding != quant::Rounding::kNearest) {
+        lines.line("calibrate.rounding", text(to_string(stage.calibration.rounding)));
+      }
+      if (stage.calibration.rescaling != quant::Rescaling::kNone) {
+        lines.line("calibrate.rescale", text(to_string(stage.calibration.rescaling)));
+      }
     }
   } else {
     lines.line("epochs", stage.epochs);
@@ -254,9 +260,13 @@ void add_stage(Lines& lines, const StageRecipe& stage) {
     if (stage.quantize.scheme != quant::LayerScheme{} || !stage.quantize.layers.empty()) {
       add_schemes(lines, stage.quantize);
     }
-    lines.line("quantize.observer", text(to_string(observer.kind)));
-    if (observer.kind == quant::ObserverKind::kMovingAverageMinMax) {
-      lines.line("quantize.averaging_constant", observer.averaging_constant);
+    if (stage.quantize.learned_steps) {
+      lines.line("quantize.learned_steps", true);
+    } else {
+      lines.line("quantize.observer", text(to_string(observer.kind)));
+      if (observer.kind == quant::ObserverKind::kMovingAverageMinMax) {
+        lines.line("quantize.averaging_constant", observer.averaging_constant);
+      }
     }
     if (observer.kind == quant::ObserverKind::kPercentile) {
       lines.line("quantize.outside", observer.outside);

@@ -42,6 +42,16 @@ RunRecord run(const TinyRun& tiny, const std::vector<std::string>& overrides = {
   return run_recipe(load_recipe(tiny.recipe(), overrides), options, quiet());
 }
 
+// The oldest first.
+std::vector<std::filesystem::path> checkpoints_of(const TinyRun& tiny) {
+  std::vector<std::filesystem::path> files;
+  for (const auto& entry : std::filesystem::directory_iterator(tiny.out() / "checkpoints")) {
+    files.push_back(entry.path());
+  }
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
 // The run of tiny_recipe that several tests look at.
 struct Shared {
   TinyRun tiny;
@@ -363,18 +373,46 @@ TEST(Runner, QuantizesATrainedCheckpointWithoutTraining) {
   const std::string checkpoint = (trained.out() / "stages" / "dense.ckpt").string();
   const std::string header = tiny_header();
   const std::size_t at = header.find("[data]");
-  const TinyRun tiny(header.substr(0, at) + "checkpoint = \"" + checkpoint + "\"\n" + header.substr(at) +
-                     "[[stage]]\nkind = \"one_shot\"\nsparsifier = { name = \"sparse_gpt\", pattern = \"2:4\" }\n"
-                     "[[stage]]\nkind = \"calibrate\"\ncalibrate = { images = 64 }\n");
-  const RunRecord record = run(tiny);
-  ASSERT_EQ(record.stages.size(), 2U);
-  EXPECT_EQ(record.stages[1].kind, "calibrate");
-  EXPECT_EQ(record.stages[1].steps, 0);
+  for (const char* calibrate : {"images = 64", "images = 64, rounding = \"gptq\"",
+                                "images = 64, rounding = \"gptq\", rescale = \"smooth_quant\""}) {
+    SCOPED_TRACE(calibrate);
+    const TinyRun tiny(header.substr(0, at) + "checkpoint = \"" + checkpoint + "\"\n" + header.substr(at) +
+                       "[[stage]]\nkind = \"one_shot\"\nsparsifier = { name = \"sparse_gpt\", pattern = \"2:4\" }\n"
+                       "[[stage]]\nkind = \"calibrate\"\ncalibrate = { " +
+                       calibrate + " }\n");
+    const RunRecord record = run(tiny);
+    ASSERT_EQ(record.stages.size(), 2U);
+    EXPECT_EQ(record.stages[1].kind, "calibrate");
+    EXPECT_EQ(record.stages[1].steps, 0);
+    EXPECT_EQ(record.runtime.mismatches, 0);
+    EXPECT_EQ(record.layers.at(1).pattern, "2:4");
+    // A network that learned nothing is right in a quarter of the images.
+    EXPECT_GT(record.runtime.accuracy, 50.0);
+    EXPECT_DOUBLE_EQ(record.runtime.accuracy, record.stages[1].accuracy);
+  }
+}
+
+TEST(Runner, LearnedStepsGoOnInTheSameBitsAmidTheirStage) {
+  const std::string text = tiny_header() + R"([[stage]]
+kind = "dense"
+[[stage]]
+kind = "sparse"
+[[stage]]
+kind = "qat"
+epochs = 2
+quantize = { learned_steps = true }
+)";
+  const TinyRun whole(text);
+  const RunRecord record = run(whole);
   EXPECT_EQ(record.runtime.mismatches, 0);
-  EXPECT_EQ(record.layers.at(1).pattern, "2:4");
-  // A network that learned nothing is right in a quarter of the images.
-  EXPECT_GT(record.runtime.accuracy, 50.0);
-  EXPECT_DOUBLE_EQ(record.runtime.accuracy, record.stages[1].accuracy);
+  EXPECT_EQ(record.layers.back().pattern, "2:4");
+  const TinyRun parts(text);
+  (void)run(parts, {}, IfRunExists::kRefuse, /*train_only=*/true);
+  const std::vector<std::filesystem::path> files = checkpoints_of(parts);
+  ASSERT_EQ(files.size(), 2U);
+  put_file(files[1], "");  // from the one before it: at half of the stage
+  (void)run(parts, {}, IfRunExists::kResume);
+  EXPECT_EQ(get_file(parts.out() / "model.pare"), get_file(whole.out() / "model.pare"));
 }
 
 TEST(Runner, ACheckpointWithMasksIsNoStart) {
@@ -519,11 +557,7 @@ TEST(Runner, AnotherDataSetCannotBeResumed) {
 TEST(Runner, DamagedCheckpointsArePassedOverOrRefused) {
   const TinyRun tiny;
   run(tiny, {}, IfRunExists::kRefuse, /*train_only=*/true);
-  std::vector<std::filesystem::path> files;
-  for (const auto& entry : std::filesystem::directory_iterator(tiny.out() / "checkpoints")) {
-    files.push_back(entry.path());
-  }
-  std::sort(files.begin(), files.end());
+  const std::vector<std::filesystem::path> files = checkpoints_of(tiny);
   ASSERT_EQ(files.size(), 2U);
   std::string newest = get_file(files[1]);
   newest[newest.size() / 2] = static_cast<char>(newest[newest.size() / 2] ^ 1);

@@ -298,9 +298,7 @@ void Training::prune_in_one_shot(const train::CalibrationSet& set) {
   sparsifier_->hold_masks();
 }
 
-void Training::calibrate(const train::CalibrationSet& set) {
-  quant::calibrate(*model_, set, {.bias_correction = stage().bias_correction});
-}
+void Training::calibrate(const train::CalibrationSet& set) { quant::calibrate(*model_, set, stage().calibration); }
 
 void Training::after_step() {
   if (scheduler_ != nullptr) {

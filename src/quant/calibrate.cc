@@ -5,7 +5,10 @@
 
 #include "pare/base/error.h"
 #include "pare/base/strings.h"
+#include "pare/channels/rescale_channels.h"
+#include "pare/quant/gptq.h"
 #include "pare/quant/qat.h"
+#include "pare/sparsity/taps.h"
 
 namespace pare::quant {
 namespace {
@@ -54,6 +57,83 @@ std::vector<torch::Tensor> mean_outputs(train::Model& model, const std::vector<s
   return sums;
 }
 
+// Largest magnitude of each entry of axis 1 of every node's output.
+channels::ChannelExtents largest_values(train::Model& model, const train::CalibrationSet& set) {
+  std::vector<std::string> nodes;
+  for (const graph::Node& node : model.graph().nodes) {
+    nodes.push_back(node.name);
+  }
+  std::vector<torch::Tensor> largest(nodes.size());
+  for (std::int64_t i = 0; i < set.batches; ++i) {
+    std::vector<torch::Tensor> outputs;
+    static_cast<void>(model.forward(set.batch(i).to(model.device()), nodes, outputs));
+    for (std::size_t n = 0; n < nodes.size(); ++n) {
+      const torch::Tensor here = outputs[n].transpose(0, 1).flatten(1).abs().amax(1).cpu();
+      if (!torch::isfinite(here).all().item<bool>()) {
+        throw Error(ErrorCategory::kNumeric, str_cat("NaN or infinity in batch ", i, " of the calibration set"),
+                    str_cat("output of '", nodes[n], "'"),
+                    "look at the data of the calibration set, and whether training has diverged");
+      }
+      largest[n] = largest[n].defined() ? torch::maximum(largest[n], here) : here;
+    }
+  }
+  channels::ChannelExtents extents;
+  for (std::size_t n = 0; n < nodes.size(); ++n) {
+    const float* const values = largest[n].data_ptr<float>();
+    extents[model.graph().nodes[n].output].assign(values, values + largest[n].numel());
+  }
+  return extents;
+}
+
+// In place: parameters and masks stay the tensors that they are. What is masked does not count, but keeps its ratio.
+void rescale(train::Model& model, const train::CalibrationSet& set, Rescaling rescaling) {
+  const graph::Graph masked = model.to_graph(train::Model::Weights::kMasked);
+  const auto exponents = rescaling == Rescaling::kCrossLayer
+                             ? channels::equalize_across_layers(masked).exponents
+                             : channels::smooth_activations(masked, largest_values(model, set)).exponents;
+  graph::Graph after = model.to_graph(train::Model::Weights::kDense);
+  for (const channels::ChannelSet& channel_set : channels::find_channel_sets(after)) {
+    if (const auto found = exponents.find(channel_set.name()); found != exponents.end()) {
+      after = channels::rescale_channels(after, channel_set, found->second);
+    }
+  }
+  const auto take = [&after](const std::string& initializer, torch::Tensor parameter) {
+    const auto values = after.initializer(initializer).data.as<float>();
+    // A copy: the graph's memory is not ours to write.
+    parameter.detach().copy_(torch::tensor(std::vector<float>(values.begin(), values.end())).view(parameter.sizes()));
+  };
+  for (const graph::Node& node : model.graph().nodes) {
+    if (!node.has_weight()) {
+      continue;
+    }
+    take(node.inputs.at(1), model.weight(node.inputs.at(1)).dense());
+    if (model.bias(node.name).defined()) {
+      take(node.inputs.at(2), model.bias(node.name));
+    }
+  }
+}
+
+// Moves the weight onto the grid of its scales, and holds these.
+void round_by_gptq(train::Model& model, train::WeightPipeline& weight, const train::CalibrationSet& set) {
+  const torch::Tensor hessian = train::layer_hessian(model, weight.fqn(), set);
+  static_cast<void>(weight.codes());  // settles the scales of the weight as it is now
+  const train::FakeQuantizer& quantizer = *weight.fake_quantizer();
+  const torch::Tensor matrix = sparsity::to_matrix(weight.masked());
+  const torch::Tensor mask = weight.mask().defined() ? sparsity::to_matrix(weight.mask()) : torch::Tensor();
+  const WeightGrid grid{quantizer.scale().detach().cpu().view({matrix.size(0), -1}), matrix.size(1), quantizer.range()};
+  GptqResult result;
+  try {
+    result = gptq(matrix, mask, hessian, grid);
+  } catch (const Error& error) {
+    throw Error(error.category(), error.problem(), str_cat("GPTQ of '", weight.fqn(), "'"), error.remedy());
+  }
+  torch::Tensor dense = weight.dense().detach();
+  const torch::Tensor rounded = sparsity::from_matrix(result.weight, dense);
+  dense.copy_(weight.mask().defined() ? torch::where(weight.mask() == 0, dense, rounded) : rounded);
+  weight.fake_quantizer()->enable_observer(false);
+  PARE_CHECK(torch::equal(sparsity::to_matrix(weight.codes()), result.codes.to(torch::kFloat64)));
+}
+
 }  // namespace
 
 void calibrate(train::Model& model, const train::CalibrationSet& set, const CalibrateOptions& options) {
@@ -63,13 +143,20 @@ void calibrate(train::Model& model, const train::CalibrationSet& set, const Cali
                 str_cat("model '", model.graph().name, "'"), "call prepare_qat first, and finish_qat afterwards");
   }
   const torch::NoGradGuard no_gradient;
+  const auto is_corrected = [&](const graph::Node& node) {
+    return options.bias_correction && node.has_weight() && model.bias(node.name).defined();
+  };
+  const auto is_rounded = [&](const graph::Node& node) {
+    return options.rounding == Rounding::kGptq && node.has_weight() && !node.is_depthwise();
+  };
   std::vector<std::string> corrected;
+  std::int64_t passes = options.rescaling == Rescaling::kSmoothQuant ? 2 : 1;
   for (const graph::Node& node : model.graph().nodes) {
-    if (options.bias_correction && node.has_weight() && model.bias(node.name).defined()) {
+    if (is_corrected(node)) {
       corrected.push_back(node.name);
     }
+    passes += is_corrected(node) || is_rounded(node) ? 1 : 0;
   }
-  const auto passes = static_cast<std::int64_t>(1 + corrected.size());
   std::int64_t done = 0;
   const auto progress = [&] {
     ++done;
@@ -79,19 +166,34 @@ void calibrate(train::Model& model, const train::CalibrationSet& set, const Cali
   };
   std::vector<torch::Tensor> real;
   {
-    // Observers watch in training mode only; batch norm, which training mode would move, is folded by now.
     const FloatingPoint floating_point(model);
+    if (options.rescaling != Rescaling::kNone) {
+      const train::Mode mode(model, /*training=*/false);
+      rescale(model, set, options.rescaling);
+      if (options.rescaling == Rescaling::kSmoothQuant) {
+        progress();
+      }
+    }
+    // Observers watch in training mode only; batch norm, which training mode would move, is folded by now.
     const train::Mode mode(model, /*training=*/true);
     real = mean_outputs(model, corrected, set);
     progress();
   }
   freeze_observers(model);
   const train::Mode mode(model, /*training=*/false);
-  // Front to back: what a layer reads comes from layers that are corrected.
-  for (std::size_t n = 0; n < corrected.size(); ++n) {
-    const torch::Tensor quantized = mean_outputs(model, {corrected[n]}, set)[0];
-    model.bias(corrected[n]).detach().add_((real[n] - quantized).to(torch::kFloat32));
-    progress();
+  // Front to back: what a layer reads comes from layers that are rounded and corrected.
+  auto mean = real.begin();
+  for (const graph::Node& node : model.graph().nodes) {
+    if (is_rounded(node)) {
+      round_by_gptq(model, model.weight(node.inputs.at(1)), set);
+    }
+    if (is_corrected(node)) {
+      const torch::Tensor quantized = mean_outputs(model, {node.name}, set)[0];
+      model.bias(node.name).detach().add_((*mean++ - quantized).to(torch::kFloat32));
+    }
+    if (is_rounded(node) || is_corrected(node)) {
+      progress();
+    }
   }
 }
 

@@ -341,6 +341,8 @@ torch::Tensor ActivationFakeQuantizer::quantize(const torch::Tensor& x) const {
 WeightFakeQuantizer::WeightFakeQuantizer(std::string fqn, std::int64_t channels, format::QuantRange range)
     : FakeQuantizerBase(std::move(fqn), channels, range) {}
 
+void WeightFakeQuantizer::enable_observer(bool enabled) { observer_enabled_.fill_(enabled ? 1 : 0); }
+
 // Writes through the buffers' memory, which is the cache of what forward() and quantize() saw last. Buffers on the CPU.
 void WeightFakeQuantizer::settle_channel(std::int64_t channel, float min, float max) const {
   const bool all_zero = min == 0.0F && max == 0.0F;
@@ -362,6 +364,7 @@ torch::Tensor WeightFakeQuantizer::run(const torch::Tensor& weight, Output outpu
   const torch::Tensor w = weight.detach().contiguous();
   const std::int64_t channels = w.size(0);
   const std::int64_t row_elems = w.numel() / channels;
+  const bool settles = observer_enabled();
   const auto lo = static_cast<float>(range().qmin);
   const auto hi = static_cast<float>(range().qmax);
   if (!w.is_cpu()) {
@@ -371,17 +374,20 @@ torch::Tensor WeightFakeQuantizer::run(const torch::Tensor& weight, Output outpu
     if (!(torch::isfinite(min) & torch::isfinite(max)).all().item<bool>()) {
       throw_not_finite();
     }
-    // Scales by the same scalar code as on the CPU: some devices divide less exactly.
-    WeightFakeQuantizer host(quantized_name(), channels, range());
-    const torch::Tensor host_min = min.cpu();
-    const torch::Tensor host_max = max.cpu();
-    for (std::int64_t channel = 0; channel < channels; ++channel) {
-      host.settle_channel(channel, host_min.data_ptr<float>()[channel], host_max.data_ptr<float>()[channel]);
+    if (settles) {
+      // Scales by the same scalar code as on the CPU: some devices divide less exactly.
+      WeightFakeQuantizer host(quantized_name(), channels, range());
+      const torch::Tensor host_min = min.cpu();
+      const torch::Tensor host_max = max.cpu();
+      for (std::int64_t channel = 0; channel < channels; ++channel) {
+        host.settle_channel(channel, host_min.data_ptr<float>()[channel], host_max.data_ptr<float>()[channel]);
+      }
+      min_val_.copy_(min);
+      max_val_.copy_(max);
+      scale_.copy_(host.scale_);
     }
-    min_val_.copy_(min);
-    max_val_.copy_(max);
-    scale_.copy_(host.scale_);
-    const torch::Tensor reciprocal = torch::ones_like(host.scale_).div_(host.scale_).to(w.device()).view({-1, 1});
+    const torch::Tensor host_scale = scale_.cpu();
+    const torch::Tensor reciprocal = torch::ones_like(host_scale).div_(host_scale).to(w.device()).view({-1, 1});
     const torch::Tensor rounded = internal::rounded_by_tensor_ops(rows, reciprocal, lo, hi);
     return (output == Output::kCodes ? rounded.to(torch::kFloat64) : rounded * scale_.view({-1, 1})).view_as(w);
   }
@@ -399,7 +405,9 @@ torch::Tensor WeightFakeQuantizer::run(const torch::Tensor& weight, Output outpu
         finite = false;
         return;
       }
-      settle_channel(channel, min, max);
+      if (settles) {
+        settle_channel(channel, min, max);
+      }
       const QuantizeConstants constants({scale_.data_ptr<float>()[channel], 0}, range());
       if (output == Output::kCodes) {
         pare::quant::quantize(row, result.data_ptr<double>() + channel * row_elems, row_elems, constants);
@@ -420,6 +428,13 @@ torch::Tensor WeightFakeQuantizer::forward(const torch::Tensor& weight) {
   }
   torch::Tensor result = run(weight, Output::kFakeQuantized);
   if (at::GradMode::is_enabled() && weight.requires_grad()) {
+    if (!observer_enabled()) {
+      const torch::Tensor rows = weight.detach().flatten(1);
+      const torch::Tensor passes =
+          internal::passes_by_tensor_ops(rows, torch::ones_like(scale_).div_(scale_).view({-1, 1}),
+                                         static_cast<double>(range().qmin), static_cast<double>(range().qmax));
+      return StraightThrough::apply(torch::where(passes.view_as(weight), weight, weight.detach()), result);
+    }
     return StraightThrough::apply(weight, result);
   }
   return result;

@@ -119,6 +119,9 @@ class ActivationFakeQuantizer final : public FakeQuantizerBase {
 //
 // No weight ever leaves the range: |w| / scale <= 127 * (1 + 3 * 2^-24), which rounds to 127. So the straight-through
 // gradient passes everywhere.
+//
+// enable_observer(false) holds the scales of the last weight seen, for one that was put on their grid (gptq.h); then
+// the gradient passes within the range.
 class WeightFakeQuantizer final : public FakeQuantizerBase {
  public:
   WeightFakeQuantizer(std::string fqn, std::int64_t channels, format::QuantRange range = format::kInt8WeightRange);
@@ -127,8 +130,7 @@ class WeightFakeQuantizer final : public FakeQuantizerBase {
   torch::Tensor forward(const torch::Tensor& weight) override;
   [[nodiscard]] torch::Tensor quantize(const torch::Tensor& weight) const override;
   [[nodiscard]] int axis() const override { return 0; }
-  // Nothing to switch off: see above.
-  void enable_observer(bool) override {}
+  void enable_observer(bool enabled) override;
   [[nodiscard]] bool calibrated() const override { return true; }
 
  private:

@@ -349,6 +349,30 @@ TEST(ActivationFakeQuantizer, BuffersCarryAllState) {
   }
 }
 
+TEST(WeightFakeQuantizer, HeldScalesStayAndGradientsPassWithinTheRange) {
+  torch::manual_seed(8);
+  const torch::Tensor weight = torch::randn({3, 2, 3, 3});
+  WeightFakeQuantizer quantizer("w", 3);
+  const torch::Tensor codes = quantizer.quantize(weight);
+  const torch::Tensor scale = quantizer.scale().clone();
+  quantizer.enable_observer(false);
+  const torch::Tensor smaller = quantizer.quantize(0.5 * weight);
+  EXPECT_TRUE(torch::equal(quantizer.scale(), scale));
+  EXPECT_LE(smaller.abs().max().item<double>(), 64.0);
+  torch::Tensor larger = (2.0 * weight).requires_grad_(true);
+  const torch::Tensor y = quantizer.forward(larger);
+  EXPECT_LE((y.detach() / scale.view({-1, 1, 1, 1})).abs().max().item<double>(), 127.001);
+  y.sum().backward();
+  for (std::int64_t i = 0; i < weight.numel(); ++i) {
+    const float s = scale[i / 18].item<float>();
+    const bool passes = format::fake_quantize_passes_gradient(larger.detach().view({-1})[i].item<float>(), {s, 0},
+                                                              format::kInt8WeightRange);
+    EXPECT_EQ(larger.grad().view({-1})[i].item<float>(), passes ? 1.0F : 0.0F);
+  }
+  quantizer.enable_observer(true);
+  EXPECT_TRUE(torch::equal(quantizer.quantize(0.5 * weight), codes)) << "scales follow the weight again";
+}
+
 TEST(WeightFakeQuantizer, EveryElementEqualsTheFormatWithItsChannelsScale) {
   for (const std::vector<std::int64_t>& shape :
        {std::vector<std::int64_t>{1, 1}, {5, 3}, {3, 2, 3, 3}, {7, 1, 1, 1}, {64, 33}, {2, 40000}}) {
@@ -400,7 +424,6 @@ TEST(WeightFakeQuantizer, ScalesFollowTheWeightInEveryModeAndWhateverWasSeenBefo
   WeightFakeQuantizer fresh("w", 4);
   WeightFakeQuantizer used("w", 4);
   (void)used.forward(random_tensor({4, 9}, 13, 100.0F));
-  used.enable_observer(false);
   used.eval();
   const torch::Tensor w = random_tensor({4, 9}, 14);
   const torch::Tensor codes = used.quantize(w);

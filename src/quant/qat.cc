@@ -7,6 +7,7 @@
 #include "pare/base/error.h"
 #include "pare/base/strings.h"
 #include "pare/quant/integer_plan.h"
+#include "pare/quant/learned_step.h"
 #include "pare/quant/scheme_fake_quantize.h"
 
 namespace pare::quant {
@@ -19,21 +20,34 @@ bool has_batch_norm(const graph::Graph& graph) {
                      [](const graph::Node& node) { return node.op_type == "BatchNormalization"; });
 }
 
-void require_prepared(const train::Model& model, const std::string& act) {
-  if (model.qat_state() == train::QatState::kNone) {
-    throw Error(ErrorCategory::kState, str_cat(act, " before QAT was prepared"), label(model),
-                "call prepare_qat first");
-  }
-}
-
-std::shared_ptr<train::FakeQuantizer> make_weight_quantizer(const train::WeightPipeline& pipeline,
-                                                            const LayerScheme& scheme) {
+std::shared_ptr<train::FakeQuantizer> weight_quantizer(const train::WeightPipeline& pipeline, const LayerScheme& scheme,
+                                                       bool learned_steps) {
   const torch::Tensor& weight = pipeline.dense();
   if (scheme.is_int4()) {
     return std::make_shared<GroupFakeQuantizer>(pipeline.fqn(), weight.size(0), weight.size(1), scheme.int4_group,
                                                 scheme.int4_scale);
   }
-  return std::make_shared<WeightFakeQuantizer>(pipeline.fqn(), weight.size(0));
+  if (!learned_steps) {
+    return std::make_shared<WeightFakeQuantizer>(pipeline.fqn(), weight.size(0));
+  }
+  auto quantizer = std::make_shared<LearnedFakeQuantizer>(pipeline.fqn(), LearnedFakeQuantizer::Of::kWeight,
+                                                          weight.size(0), format::kInt8WeightRange);
+  quantizer->begin(pipeline.masked().cpu());
+  return quantizer;
+}
+
+std::shared_ptr<train::FakeQuantizer> activation_quantizer(const std::string& value, const QATConfig& config) {
+  if (!config.learned_steps) {
+    return std::make_shared<ActivationFakeQuantizer>(value, config.observer);
+  }
+  return std::make_shared<LearnedFakeQuantizer>(value, LearnedFakeQuantizer::Of::kActivation, 1, format::kUint8Range);
+}
+
+void require_prepared(const train::Model& model, const std::string& act) {
+  if (model.qat_state() == train::QatState::kNone) {
+    throw Error(ErrorCategory::kState, str_cat(act, " before QAT was prepared"), label(model),
+                "call prepare_qat first");
+  }
 }
 
 }  // namespace
@@ -63,13 +77,14 @@ void prepare_qat(train::Model& model, const QATConfig& config) {
 
   model.fold_batch_norm();
   for (const auto& pipeline : model.weights()) {
-    model.set_weight_quantizer(pipeline->fqn(), make_weight_quantizer(*pipeline, schemes.at(pipeline->fqn()).scheme));
+    model.set_weight_quantizer(pipeline->fqn(),
+                               weight_quantizer(*pipeline, schemes.at(pipeline->fqn()).scheme, config.learned_steps));
   }
   for (const std::string& node : dynamic) {
     model.set_row_quantizer(node, std::make_shared<RowFakeQuantizer>(node));
   }
   for (const std::string& value : plan.quantized_values) {
-    model.set_activation_quantizer(value, std::make_shared<ActivationFakeQuantizer>(value, config.observer));
+    model.set_activation_quantizer(value, activation_quantizer(value, config));
   }
   model.train(model.is_training());
   model.set_qat_state(train::QatState::kPrepared);

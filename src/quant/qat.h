@@ -18,6 +18,10 @@ namespace pare::quant {
 struct QATConfig {
   ObserverOptions observer = {};  // of uint8 activations
   bool fold_batch_norm = true;
+  // LSQ: scales of int8 weights and uint8 activations train with the weights (learned_step.h). They start at the range
+  // of the weight, or of the first batch; the observer is not asked. Int4 groups and rows that are quantized as they
+  // come keep their scales: those are no estimates.
+  bool learned_steps = false;
   LayerScheme scheme = {};                   // of all layers but
   std::vector<SchemeException> layers = {};  // these; where several match, the last decides
 };

@@ -1,8 +1,10 @@
 #include "pare/sparsity/sparse_gpt.h"
 
+#include <ATen/Parallel.h>
+
 #include <algorithm>
-#include <cmath>
-#include <numeric>
+#include <limits>
+#include <span>
 #include <vector>
 
 #include "pare/base/error.h"
@@ -11,16 +13,14 @@
 namespace pare::sparsity {
 namespace {
 
-[[noreturn]] void fail(const std::string& problem, const std::string& remedy,
-                       ErrorCategory category = ErrorCategory::kInvalidArgument) {
-  throw Error(category, problem, "SparseGPT", remedy);
-}
+constexpr const char* kMethod = "SparseGPT";
 
-struct Columns {
-  std::int64_t begin = 0;
-  std::int64_t end = 0;
-  [[nodiscard]] std::int64_t size() const { return end - begin; }
-};
+// Rows that one thread takes at a time: a block of them is worth more than waking the thread.
+constexpr std::int64_t kGrainRows = 32;
+
+[[noreturn]] void fail(const std::string& problem, const std::string& remedy) {
+  throw Error(ErrorCategory::kInvalidArgument, problem, kMethod, remedy);
+}
 
 // Groups of `group` columns that do not cross segments; the last of a segment may be short.
 std::vector<Columns> groups_of(std::int64_t cols, std::int64_t segment_elems, std::int64_t group) {
@@ -33,201 +33,152 @@ std::vector<Columns> groups_of(std::int64_t cols, std::int64_t segment_elems, st
   return groups;
 }
 
-// The upper Cholesky factor U of the inverse, inverse(H) = U^T U: row j holds, from its diagonal on, what removing
-// column j does to the columns right of it (section 3.3 of the paper).
-torch::Tensor inverse_factor(const torch::Tensor& hessian) {
-  const auto [factor, info] = at::linalg_cholesky_ex(hessian);
-  if (info.item<std::int64_t>() == 0) {
-    const auto [upper, second] = at::linalg_cholesky_ex(at::cholesky_inverse(factor), /*upper=*/true);
-    if (second.item<std::int64_t>() == 0) {
-      return upper.contiguous();
+// Panels of whole groups, as many as fit into panel_elems, but at least one.
+std::vector<Columns> panels_of(const std::vector<Columns>& groups, std::int64_t panel_elems) {
+  std::vector<Columns> panels;
+  for (const Columns& group : groups) {
+    if (!panels.empty() && group.end - panels.back().begin <= panel_elems) {
+      panels.back().end = group.end;
+    } else {
+      panels.push_back(group);
     }
   }
-  fail("the Hessian of the layer's inputs is singular", "raise the damping, or calibrate with more inputs",
-       ErrorCategory::kNumeric);
+  return panels;
 }
 
-// A block of columns, worked through in plain memory. Rows are independent but for the masks that they share.
-class BlockPass {
- public:
-  // weight: [rows, cols], of which `block` is worked on in place; errors: [rows, block.size()].
-  BlockPass(float* weight, std::int64_t cols, const float* factor, Columns block, float* mask, float* errors)
-      : weight_(weight), cols_(cols), factor_(factor), block_(block), mask_(mask), errors_(errors) {}
+float score(const ObsPanel& panel, std::int64_t row, std::int64_t col) {
+  const float ratio = panel.value(row, col) / panel.pivot(col);
+  return ratio * ratio;
+}
 
-  // Rows [row_begin, row_end) share a mask that leaves `kept` of a whole group of `group_elems`.
-  void mask_groups(std::int64_t row_begin, std::int64_t row_end, const std::vector<Columns>& groups, std::int64_t kept,
-                   std::int64_t group_elems) {
+// Masks a panel, as far as it is told. Memory of its own: one for each thread.
+class MaskPass {
+ public:
+  // mask: [rows, k], ones at first.
+  MaskPass(ObsPanel& panel, float* mask, std::int64_t k) : panel_(panel), mask_(mask), k_(k) {}
+
+  // Rows [row_begin, row_end) share a mask that leaves `kept` of each group.
+  void mask_groups(std::int64_t row_begin, std::int64_t row_end, std::span<const Columns> groups, std::int64_t kept) {
     for (const Columns& group : groups) {
-      const std::int64_t zeros = group_elems - kept - (group_elems - group.size());
-      choose(row_begin, row_end, group, zeros);
+      choose(row_begin, row_end, group, kept);
       for (std::int64_t row = row_begin; row < row_end; ++row) {
-        settle(row, group);
+        fix_masked(row, group);
       }
     }
   }
 
-  // The mask of the block is there already.
-  void settle_block(std::int64_t row) { settle(row, block_); }
-
-  [[nodiscard]] float score(std::int64_t row, std::int64_t col) const {
-    const float ratio = weight_[row * cols_ + col] / factor_[col * cols_ + col];
-    return ratio * ratio;
+  // Masked weights of the row become 0, and the columns of the panel to their right make up for it.
+  void fix_masked(std::int64_t row, const Columns& columns) {
+    for (std::int64_t col = columns.begin; col < columns.end; ++col) {
+      if (mask_[row * k_ + col] == 0.0F) {
+        panel_.fix(row, col, 0.0F);
+      }
+    }
   }
 
  private:
-  void choose(std::int64_t row_begin, std::int64_t row_end, const Columns& group, std::int64_t zeros) {
+  // The least go; of equals the last.
+  void choose(std::int64_t row_begin, std::int64_t row_end, const Columns& group, std::int64_t kept) {
     scores_.assign(static_cast<std::size_t>(group.size()), 0.0F);
     for (std::int64_t row = row_begin; row < row_end; ++row) {
       for (std::int64_t col = group.begin; col < group.end; ++col) {
-        scores_[static_cast<std::size_t>(col - group.begin)] += score(row, col);
+        scores_[static_cast<std::size_t>(col - group.begin)] += score(panel_, row, col);
       }
     }
-    order_.resize(scores_.size());
-    std::iota(order_.begin(), order_.end(), std::int64_t{0});
-    // The least first; of equals the last.
-    std::sort(order_.begin(), order_.end(), [this](std::int64_t a, std::int64_t b) {
-      const float left = scores_[static_cast<std::size_t>(a)];
-      const float right = scores_[static_cast<std::size_t>(b)];
-      return left != right ? left < right : a > b;
-    });
-    for (std::int64_t z = 0; z < zeros; ++z) {
-      const std::int64_t col = group.begin + order_[static_cast<std::size_t>(z)];
+    for (float& sum : scores_) {
+      sum = std::min(sum, std::numeric_limits<float>::max());  // what is gone ranks above all
+    }
+    for (std::int64_t left = group.size(); left > kept; --left) {
+      const auto least = std::min_element(scores_.rbegin(), scores_.rend());
+      *least = kGone;
+      const std::int64_t col = group.begin + (scores_.rend() - least) - 1;
       for (std::int64_t row = row_begin; row < row_end; ++row) {
-        mask_[row * cols_ + col] = 0.0F;
+        mask_[row * k_ + col] = 0.0F;
       }
     }
   }
 
-  // Masked weights of the row become 0, and the columns of the block to their right make up for it.
-  void settle(std::int64_t row, const Columns& columns) {
-    float* const w = weight_ + row * cols_;
-    for (std::int64_t col = columns.begin; col < columns.end; ++col) {
-      if (mask_[row * cols_ + col] != 0.0F) {
-        continue;
-      }
-      const float* const u = factor_ + col * cols_;
-      const float error = w[col] / u[col];
-      errors_[row * block_.size() + col - block_.begin] = error;
-      w[col] = 0.0F;
-      for (std::int64_t right = col + 1; right < block_.end; ++right) {
-        w[right] -= error * u[right];
-      }
-    }
-  }
-
-  float* weight_;
-  std::int64_t cols_;
-  const float* factor_;
-  Columns block_;
+  static constexpr float kGone = std::numeric_limits<float>::infinity();
+  ObsPanel& panel_;
   float* mask_;
-  float* errors_;
+  std::int64_t k_;
   std::vector<float> scores_;
-  std::vector<std::int64_t> order_;
 };
 
-// Of a block the elements that score least, over all rows.
-void mask_elements(const BlockPass& pass, std::int64_t rows, std::int64_t cols, const Columns& block, double level,
-                   float* mask) {
-  std::vector<float> scores(static_cast<std::size_t>(rows * block.size()));
+// Of a panel the elements that score least, over all rows.
+void mask_elements(const ObsPanel& panel, std::int64_t rows, std::int64_t k, double level, float* mask) {
+  const Columns& columns = panel.columns();
+  std::vector<float> scores(static_cast<std::size_t>(rows * columns.size()));
   std::size_t next = 0;
   for (std::int64_t row = 0; row < rows; ++row) {
-    for (std::int64_t col = block.begin; col < block.end; ++col) {
-      scores[next++] = pass.score(row, col);
+    for (std::int64_t col = columns.begin; col < columns.end; ++col) {
+      scores[next++] = score(panel, row, col);
     }
   }
   std::vector<float> chosen(scores.size());
-  weight_norm_mask(scores.data(), {1, rows * block.size()}, {level, {1, 1}, 1}, chosen.data());
+  weight_norm_mask(scores.data(), {1, rows * columns.size()}, {level, {1, 1}, 1}, chosen.data());
   for (std::int64_t row = 0; row < rows; ++row) {
-    std::copy_n(chosen.data() + row * block.size(), block.size(), mask + row * cols + block.begin);
+    std::copy_n(chosen.data() + row * columns.size(), columns.size(), mask + row * k + columns.begin);
   }
 }
 
 }  // namespace
-
-void SparseGptOptions::validate() const {
-  if (!(damping > 0.0) || !std::isfinite(damping)) {
-    fail(str_cat("damping ", damping, " is impossible"), "the paper uses 0.01");
-  }
-  if (block_elems < 1) {
-    fail(str_cat("blocks of ", block_elems, " columns"), "the paper uses 128");
-  }
-}
 
 bool sparse_gpt_supports(const MaskConfig& config) {
   return config.elems_per_block() == 1 ? config.zeros_per_block == 1 : config.vnm().has_value();
 }
 
 SparseGptResult sparse_gpt(const torch::Tensor& weight, const torch::Tensor& hessian, std::int64_t segment_elems,
-                           const MaskConfig& config, const SparseGptOptions& options) {
-  config.validate("SparseGPT");
-  options.validate();
+                           const MaskConfig& config, const ObsOptions& options) {
+  config.validate(kMethod);
+  options.validate(kMethod);
   if (!sparse_gpt_supports(config)) {
     fail(str_cat("masks of the pattern ", pattern_name(config), " are not made"),
          "N:M, V:N:M (level 1) and single elements are");
   }
-  const bool shapes_fit = weight.dim() == 2 && hessian.dim() == 2 && hessian.size(0) == weight.size(1) &&
-                          hessian.size(1) == weight.size(1) && segment_elems > 0 &&
-                          weight.size(1) % segment_elems == 0 && weight.scalar_type() == torch::kFloat32 &&
-                          hessian.scalar_type() == torch::kFloat32;
-  if (!shapes_fit) {
-    fail(str_cat("weight ", weight.sizes(), ", Hessian ", hessian.sizes(), ", runs of ", segment_elems),
-         "give float32 [rows, k] and [k, k], and runs that divide k");
-  }
   const torch::NoGradGuard no_grad;
-  SparseGptResult result;
-  result.weight = weight.detach().to(torch::kCPU).clone().contiguous();
-  result.mask = torch::ones_like(result.weight);
-  torch::Tensor h = hessian.detach().to(torch::kCPU).clone().contiguous();
-  if (!torch::isfinite(result.weight).all().item<bool>() || !torch::isfinite(h).all().item<bool>()) {
-    fail("NaN or infinity among weights or inputs", "check that training has not diverged", ErrorCategory::kNumeric);
+  ObsProblem problem = obs_problem(weight, hessian, options.damping, kMethod);
+  const std::int64_t rows = problem.weight.size(0);
+  const std::int64_t k = problem.weight.size(1);
+  if (segment_elems < 1 || k % segment_elems != 0) {
+    fail(str_cat("runs of ", segment_elems, " in rows of ", k), "give runs that divide k");
   }
-  const std::int64_t rows = result.weight.size(0);
-  const std::int64_t cols = result.weight.size(1);
-  if (rows == 0 || cols == 0) {
+  SparseGptResult result;
+  result.weight = problem.weight;
+  result.mask = torch::ones_like(result.weight);
+  if (result.weight.numel() == 0) {
     return result;
   }
   // What multiplies zeros may be anything: 0 makes it the first to go.
-  torch::Tensor diagonal = h.diagonal();
-  const torch::Tensor unused = diagonal == 0;
-  diagonal.masked_fill_(unused, 1.0);
-  result.weight.masked_fill_(unused.unsqueeze(0), 0.0);
-  diagonal.add_(options.damping * diagonal.mean().item<double>());
-  const torch::Tensor factor = inverse_factor(h);
+  problem.weight.masked_fill_(problem.unused.unsqueeze(0), 0.0);
+  float* const mask = result.mask.data_ptr<float>();
 
   const bool elements = config.elems_per_block() == 1;
   const std::int64_t group_elems = elements ? 1 : config.vnm()->m;
-  const std::int64_t shared_rows = elements ? rows : config.vnm()->v;
-  const std::vector<Columns> groups = groups_of(cols, segment_elems, group_elems);
-  for (std::size_t first = 0; first < groups.size();) {
-    // Whole groups, until the block is full.
-    std::size_t last = first + 1;
-    while (last < groups.size() && groups[last].end - groups[first].begin <= options.block_elems) {
-      ++last;
-    }
-    const std::vector<Columns> in_block(groups.begin() + static_cast<std::ptrdiff_t>(first),
-                                        groups.begin() + static_cast<std::ptrdiff_t>(last));
-    const Columns block{in_block.front().begin, in_block.back().end};
-    torch::Tensor errors = torch::zeros({rows, block.size()});
-    BlockPass pass(result.weight.data_ptr<float>(), cols, factor.data_ptr<float>(), block,
-                   result.mask.data_ptr<float>(), errors.data_ptr<float>());
+  const std::int64_t shared_rows = elements ? 1 : config.vnm()->v;
+  const std::vector<Columns> groups = groups_of(k, segment_elems, group_elems);
+  // Single elements are ranked within whole blocks, so a panel is a block.
+  const std::int64_t panel_elems = elements ? options.block_elems : std::min(options.block_elems, kPanelElems);
+  auto group = groups.begin();
+  result.error = fix_columns(problem, panels_of(groups, panel_elems), options.block_elems, [&](ObsPanel& panel) {
+    const auto first = group;
+    group = std::find_if(first, groups.end(), [&](const Columns& g) { return g.begin >= panel.columns().end; });
     if (elements) {
-      mask_elements(pass, rows, cols, block, config.sparsity_level, result.mask.data_ptr<float>());
-      for (std::int64_t row = 0; row < rows; ++row) {
-        pass.settle_block(row);
-      }
-    } else {
-      for (std::int64_t row = 0; row < rows; row += shared_rows) {
-        pass.mask_groups(row, std::min(row + shared_rows, rows), in_block, config.vnm()->n, group_elems);
-      }
+      mask_elements(panel, rows, k, config.sparsity_level, mask);
     }
-    if (block.end < cols) {
-      torch::Tensor rest = result.weight.narrow(1, block.end, cols - block.end);
-      rest.addmm_(errors, factor.narrow(0, block.begin, block.size()).narrow(1, block.end, cols - block.end), 1.0,
-                  -1.0);
-    }
-    result.error += errors.square().sum(torch::kFloat64).item<double>();
-    first = last;
-  }
+    const std::int64_t row_blocks = (rows + shared_rows - 1) / shared_rows;
+    at::parallel_for(
+        0, row_blocks, std::max<std::int64_t>(1, kGrainRows / shared_rows), [&](std::int64_t begin, std::int64_t end) {
+          MaskPass pass(panel, mask, k);
+          for (std::int64_t row = begin * shared_rows; row < std::min(end * shared_rows, rows); row += shared_rows) {
+            if (elements) {
+              pass.fix_masked(row, panel.columns());
+            } else {
+              pass.mask_groups(row, std::min(row + shared_rows, rows), {first, group}, config.vnm()->n);
+            }
+          }
+        });
+  });
   return result;
 }
 

@@ -6,15 +6,9 @@
 #include <cstdint>
 
 #include "pare/sparsity/mask.h"
+#include "pare/sparsity/obs_columns.h"
 
 namespace pare::sparsity {
-
-struct SparseGptOptions {
-  double damping = 0.01;           // of the Hessian's mean diagonal, added to it: the paper's 1 %
-  std::int64_t block_elems = 128;  // columns after which the rest of the weight is brought up to date (algorithm 1)
-  // Throws kInvalidArgument: damping that is not positive, blocks without columns.
-  void validate() const;
-};
 
 struct SparseGptResult {
   torch::Tensor weight;  // float32 [rows, k]: 0 where masked
@@ -35,7 +29,7 @@ struct SparseGptResult {
 // kNumeric: NaN or infinity, or a Hessian that stays singular with this damping.
 [[nodiscard]] SparseGptResult sparse_gpt(const torch::Tensor& weight, const torch::Tensor& hessian,
                                          std::int64_t segment_elems, const MaskConfig& config,
-                                         const SparseGptOptions& options = {});
+                                         const ObsOptions& options = {});
 
 // Whether sparse_gpt can make masks of this configuration.
 [[nodiscard]] bool sparse_gpt_supports(const MaskConfig& config);

@@ -8,9 +8,9 @@
 
 namespace pare::sparsity {
 
-SparseGptSparsifier::SparseGptSparsifier(MaskConfig defaults, SparseGptOptions options)
+SparseGptSparsifier::SparseGptSparsifier(MaskConfig defaults, ObsOptions options)
     : Sparsifier("SparseGptSparsifier", defaults), options_(options) {
-  options_.validate();
+  options_.validate(name());
   check(defaults, name());
 }
 
@@ -34,23 +34,12 @@ torch::Tensor SparseGptSparsifier::compute_mask(train::WeightPipeline& weight, c
                 "call calibrate() between prepare() and step()");
   }
   const torch::NoGradGuard no_grad;
-  torch::Tensor hessian;
-  train::for_layer_inputs(model(), weight.fqn(), set_, [&](const torch::Tensor& rows) {
-    if (!hessian.defined()) {
-      hessian = torch::zeros({rows.size(1), rows.size(1)}, rows.options());
-    }
-    hessian.addmm_(rows.t(), rows);
-  });
-  // [taps, O, I] <-> [O, taps * I]
-  const torch::Tensor taps = to_taps(weight.dense());
-  const torch::Tensor matrix = taps.permute({1, 0, 2}).flatten(1).contiguous();
-  const SparseGptResult result = sparse_gpt(matrix, hessian.to(torch::kCPU), taps.size(2), config, options_);
-  const auto back = [&](const torch::Tensor& m) {
-    return from_taps(m.view({taps.size(1), taps.size(0), taps.size(2)}).permute({1, 0, 2}), weight.dense());
-  };
-  const torch::Tensor mask = back(result.mask);
+  const torch::Tensor hessian = train::layer_hessian(model(), weight.fqn(), set_);
+  const SparseGptResult result =
+      sparse_gpt(to_matrix(weight.dense()), hessian, weight.dense().size(1), config, options_);
+  const torch::Tensor mask = from_matrix(result.mask, weight.dense());
   torch::Tensor dense = weight.dense().detach();
-  dense.copy_(torch::where(mask == 0, dense, back(result.weight)));
+  dense.copy_(torch::where(mask == 0, dense, from_matrix(result.weight, weight.dense())));
   if (set_.progress) {
     set_.progress(++done_, static_cast<std::int64_t>(groups().size()));
   }

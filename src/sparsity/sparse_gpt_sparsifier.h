@@ -11,7 +11,7 @@ namespace pare::sparsity {
 // (Masked ones keep their old value underneath, as everywhere.)
 class SparseGptSparsifier final : public Sparsifier {
  public:
-  explicit SparseGptSparsifier(MaskConfig defaults = MaskConfig::from_pattern("2:4"), SparseGptOptions options = {});
+  explicit SparseGptSparsifier(MaskConfig defaults = MaskConfig::from_pattern("2:4"), ObsOptions options = {});
 
   // Keeps the set until step() is through.
   void calibrate(const train::CalibrationSet& set) override;
@@ -22,7 +22,7 @@ class SparseGptSparsifier final : public Sparsifier {
   void check(const MaskConfig& config, const std::string& where) const override;
 
  private:
-  SparseGptOptions options_;
+  ObsOptions options_;
   train::CalibrationSet set_;
   std::int64_t done_ = 0;  // layers since calibrate()
 };

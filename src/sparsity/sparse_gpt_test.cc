@@ -84,7 +84,7 @@ TEST(SparseGpt, IsOptimalBrainSurgeonColumnByColumn) {
     const MaskConfig config = MaskConfig::from_pattern(c.pattern);
     const SparseGptResult ours = sparse_gpt(weight, hessian_of(x), c.segment, config, {.block_elems = c.block});
     const Reference expected = reference(weight, hessian_of(x), config.vnm()->m, config.vnm()->n, config.vnm()->v,
-                                         c.segment, SparseGptOptions{}.damping);
+                                         c.segment, ObsOptions{}.damping);
     EXPECT_TRUE(torch::equal(ours.mask.to(torch::kFloat64), expected.mask));
     EXPECT_EQ(ours.weight.masked_select(ours.mask == 0).count_nonzero().item<std::int64_t>(), 0);
     // Float32 against double over at most 32 columns of a Hessian with condition about 1e3: 1e3 * 32 * 2^-24 = 2e-3.

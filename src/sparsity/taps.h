@@ -17,4 +17,12 @@ namespace pare::sparsity {
   return weight.contiguous().to(like.device());
 }
 
+// The weight as the matrix [O, taps * I] whose columns train::for_layer_inputs gives the inputs of, and back.
+[[nodiscard]] inline torch::Tensor to_matrix(const torch::Tensor& weight) {
+  return to_taps(weight).permute({1, 0, 2}).flatten(1).contiguous();
+}
+[[nodiscard]] inline torch::Tensor from_matrix(const torch::Tensor& matrix, const torch::Tensor& like) {
+  return from_taps(matrix.view({like.size(0), -1, like.size(1)}).permute({1, 0, 2}), like);
+}
+
 }  // namespace pare::sparsity

@@ -33,4 +33,16 @@ void for_layer_inputs(Model& model, const std::string& tensor_fqn, const Calibra
   }
 }
 
+torch::Tensor layer_hessian(Model& model, const std::string& tensor_fqn, const CalibrationSet& set) {
+  const torch::NoGradGuard no_grad;
+  torch::Tensor hessian;
+  for_layer_inputs(model, tensor_fqn, set, [&](const torch::Tensor& rows) {
+    if (!hessian.defined()) {
+      hessian = torch::zeros({rows.size(1), rows.size(1)}, rows.options());
+    }
+    hessian.addmm_(rows.t(), rows);
+  });
+  return hessian.to(torch::kCPU);
+}
+
 }  // namespace pare::train

@@ -29,4 +29,7 @@ struct CalibrationSet {
 void for_layer_inputs(Model& model, const std::string& tensor_fqn, const CalibrationSet& set,
                       const std::function<void(const torch::Tensor& rows)>& visit);
 
+// X X^T of all of the layer's inputs X [k, rows]: float32 [k, k] on the CPU. Throws as for_layer_inputs does.
+[[nodiscard]] torch::Tensor layer_hessian(Model& model, const std::string& tensor_fqn, const CalibrationSet& set);
+
 }  // namespace pare::train

@@ -1,10 +1,12 @@
-// SparseGPT of one layer against the linear algebra that it cannot do without: the Cholesky factor of the inverse
-// Hessian and the products that bring the rest of the weight up to date after each block of columns.
-#include "pare/sparsity/sparse_gpt.h"
+// SparseGPT and GPTQ of one layer against the linear algebra that they cannot do without: the Cholesky factor of the
+// inverse Hessian and the products that bring the rest of the weight up to date after each block of columns.
+#include "pare/quant/gptq.h"
 
 #include <benchmark/benchmark.h>
 
-namespace pare::sparsity {
+#include "pare/sparsity/sparse_gpt.h"
+
+namespace pare::quant {
 namespace {
 
 struct Layer {
@@ -21,8 +23,17 @@ void bench_sparse_gpt(benchmark::State& state) {
   const Layer layer = layer_of(state.range(0), state.range(1));
   for (auto iteration : state) {
     static_cast<void>(iteration);
-    benchmark::DoNotOptimize(
-        sparse_gpt(layer.weight, layer.hessian, layer.weight.size(1), MaskConfig::from_pattern("2:4")));
+    benchmark::DoNotOptimize(sparsity::sparse_gpt(layer.weight, layer.hessian, layer.weight.size(1),
+                                                  sparsity::MaskConfig::from_pattern("2:4")));
+  }
+}
+
+void bench_gptq(benchmark::State& state) {
+  const Layer layer = layer_of(state.range(0), state.range(1));
+  const WeightGrid grid{layer.weight.abs().amax(1, /*keepdim=*/true) / 127.0, layer.weight.size(1)};
+  for (auto iteration : state) {
+    static_cast<void>(iteration);
+    benchmark::DoNotOptimize(gptq(layer.weight, {}, layer.hessian, grid));
   }
 }
 
@@ -44,9 +55,10 @@ void bench_linear_algebra(benchmark::State& state) {
 }
 
 BENCHMARK(bench_sparse_gpt)->Args({768, 768})->Args({4096, 4096})->Unit(benchmark::kMillisecond);
+BENCHMARK(bench_gptq)->Args({768, 768})->Args({4096, 4096})->Unit(benchmark::kMillisecond);
 BENCHMARK(bench_linear_algebra)->Args({768, 768})->Args({4096, 4096})->Unit(benchmark::kMillisecond);
 
 }  // namespace
-}  // namespace pare::sparsity
+}  // namespace pare::quant
 
 BENCHMARK_MAIN();
