@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <ostream>
 #include <string>
 
 #include "pare/base/strings.h"
@@ -32,6 +33,8 @@ struct Case {
   double zeros;            // least fraction of fc1
   std::string note;
 };
+
+void PrintTo(const Case& tested, std::ostream* out) { *out << tested.sparsifier; }
 
 class Patterns : public ::testing::TestWithParam<Case> {};
 

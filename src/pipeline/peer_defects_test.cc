@@ -2,6 +2,7 @@
 // test that pare does not do it. Seen through the public API; the units' own tests go deeper.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <memory>
@@ -261,11 +262,14 @@ TEST(PeerDefects, D10_TheLargestInt4WeightIsNotClipped) {
   weights[3] = 9.0F;
   const format::Int4Layout layout{format::Int4Form::kDense, 4, 64, 32};
   const format::Int4Codes quantized = format::quantize_int4(weights, layout);
-  for (std::size_t i = 0; i < weights.size(); ++i) {
-    const float scale = format::float_from_half(quantized.scales[i / 32]);
-    // Half a step, and what 7 steps lose when the scale is rounded to float16.
-    EXPECT_LE(std::fabs(static_cast<float>(quantized.codes[i]) * scale - weights[i]), scale * (0.5F + 8 * 0x1p-11F))
-        << i;
+  for (std::size_t group = 0; group < weights.size() / 32; ++group) {
+    const auto first = weights.begin() + static_cast<std::ptrdiff_t>(32 * group);
+    const auto largest =
+        std::max_element(first, first + 32, [](float x, float y) { return std::fabs(x) < std::fabs(y); });
+    const float scale = format::float_from_half(quantized.scales[group]);
+    const auto code = static_cast<float>(quantized.codes[static_cast<std::size_t>(largest - weights.begin())]);
+    // Not half a step, which amax / 7.5 loses, but what 7 steps lose when the scale is rounded to float16.
+    EXPECT_LE(std::fabs(code * scale - *largest), scale * 8 * 0x1p-11F) << "group " << group;
   }
   EXPECT_EQ(quantized.codes[3], 7);
 }
