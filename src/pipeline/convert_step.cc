@@ -8,6 +8,7 @@
 
 #include "pare/base/error.h"
 #include "pare/base/strings.h"
+#include "pare/format/block.h"
 #include "pare/format/vnm.h"
 #include "pare/graph/builtin.h"
 #include "pare/graph/weights.h"
@@ -21,10 +22,20 @@ namespace {
 
 constexpr std::size_t kMaxFindings = 10;
 
+// Blocks that masks of this configuration keep or drop as a whole.
+std::optional<format::BlockPattern> whole_blocks(const sparsity::MaskConfig& config) {
+  const auto [rows, columns] = config.sparse_block_shape;
+  const bool whole = config.elems_per_block() > 1 && config.zeros_per_block == config.elems_per_block();
+  return whole ? format::parse_block(str_cat(rows, "x", columns)) : std::nullopt;
+}
+
 // The packed form that a recipe asks for and that masks of this configuration obey; "" for none. int4 weights have no
-// form for V:N:M, but its masks may obey 2:4.
+// form for V:N:M and blocks, but its masks may obey 2:4.
 std::string packed_pattern(const sparsity::MaskConfig& config, const std::string& sparsify, bool int4) {
   const std::optional<format::VnmPattern> masks = config.vnm();
+  if (const auto blocks = whole_blocks(config); blocks && sparsify == kSparsifyAuto && !int4) {
+    return format::to_string(*blocks);
+  }
   if (sparsify == kSparsifyDense || !masks) {
     return {};
   }
@@ -32,7 +43,30 @@ std::string packed_pattern(const sparsity::MaskConfig& config, const std::string
     return format::to_string(*masks);
   }
   // 1:4, 2:8 and masks that are shared keep at most two of any aligned four as well.
-  return masks->n <= 2 && masks->m % 4 == 0 ? "2:4" : "";
+  if (masks->n <= 2 && masks->m % 4 == 0) {
+    return "2:4";
+  }
+  // With an index of its own for every weight that stays, other N:M are smaller than dense where few do.
+  return sparsify == kSparsifyAuto && !int4 && 2 * masks->n < masks->m ? format::to_string(*masks) : "";
+}
+
+std::vector<quant::LayerDecision> pack(graph::Graph& graph, const std::string& pattern,
+                                       const std::vector<std::string>& weights) {
+  const auto wanted = [&weights](const std::string& weight) {
+    return std::find(weights.begin(), weights.end(), weight) != weights.end();
+  };
+  if (const auto block = format::parse_block(pattern)) {
+    return quant::sparsify_(graph, quant::BlockSparseWeightConfig(block->rows, block->columns), weights, wanted);
+  }
+  return quant::sparsify_(graph, quant::SemiSparseWeightConfig{pattern}, weights, wanted);
+}
+
+// As sparsity::pattern_name has it: the format calls every shared mask V:N:M, and blocks by their extents.
+std::string shown_pattern(const std::string& promised) {
+  if (const auto vnm = format::parse_vnm(promised); vnm && vnm->v == 1) {
+    return str_cat(vnm->n, ":", vnm->m);
+  }
+  return format::parse_block(promised) ? str_cat("block ", promised) : promised;
 }
 
 // Values whose integers must be compared: what every integer layer writes.
@@ -52,6 +86,7 @@ void convert_to_artifact(Training& training, const RunData& data, const std::fil
   const Recipe& recipe = training.recipe();
   train::Model& model = training.model();
   std::map<std::string, std::vector<std::string>> expected;  // by pattern
+  std::map<std::string, std::string> proven;                 // what weights that are stored dense obey all the same
   std::map<std::string, std::string> notes;
   if (const sparsity::Sparsifier* sparsifier = training.sparsifier()) {
     for (const sparsity::SparseGroup& group : sparsifier->groups()) {
@@ -59,9 +94,15 @@ void convert_to_artifact(Training& training, const RunData& data, const std::fil
       const bool int4 = quantizer != nullptr && quantizer->group() != 0;
       if (const std::string pattern = packed_pattern(group.config, recipe.sparsify, int4); !pattern.empty()) {
         expected[pattern].push_back(group.tensor_fqn);
+        if (pattern == "2:4" && group.pattern != pattern) {
+          notes[group.tensor_fqn] = str_cat("masked ", group.pattern, ", which is 2:4 as well");
+        }
       } else if (recipe.sparsify != kSparsifyDense) {
         notes[group.tensor_fqn] = str_cat("masked ", group.pattern, ", which is not packed",
                                           recipe.sparsify == kSparsifyAuto ? "" : " as " + recipe.sparsify);
+        if (const auto masks = group.config.vnm()) {
+          proven[group.tensor_fqn] = format::to_string(*masks);
+        }
       }
     }
     for (const sparsity::DenseLayer& layer : sparsifier->dense_layers()) {
@@ -83,17 +124,19 @@ void convert_to_artifact(Training& training, const RunData& data, const std::fil
         {weight, "dense", graph::count_zeros(artifact.graph.initializer(weight)), notes[weight]});
   }
   for (const auto& [pattern, weights] : expected) {
-    const auto wanted = [&weights](const std::string& weight) {
-      return std::find(weights.begin(), weights.end(), weight) != weights.end();
-    };
-    for (const quant::LayerDecision& decision :
-         quant::sparsify_(artifact.graph, quant::SemiSparseWeightConfig{pattern}, weights, wanted)) {
+    for (const quant::LayerDecision& decision : pack(artifact.graph, pattern, weights)) {
+      const bool wanted = std::find(weights.begin(), weights.end(), decision.weight) != weights.end();
       for (graph::LayerPromise& promise : artifact.promises) {
         if (promise.weight == decision.weight) {
           promise.pattern = decision.pattern;
-          promise.note = promise.note.empty() && wanted(decision.weight) ? decision.note : promise.note;
+          promise.note = promise.note.empty() && wanted ? decision.note : promise.note;
         }
       }
+    }
+  }
+  for (graph::LayerPromise& promise : artifact.promises) {
+    if (const auto pattern = proven.find(promise.weight); pattern != proven.end()) {
+      promise.pattern = pattern->second;
     }
   }
   artifact.preprocessing = {recipe.data.normalize.mean, recipe.data.normalize.std};
@@ -132,7 +175,7 @@ std::vector<LayerRecord> layer_records(const graph::Artifact& artifact,
     }
     for (const graph::LayerPromise& promise : artifact.promises) {
       if (promise.weight == node.inputs.at(1)) {
-        layer.pattern = promise.pattern;
+        layer.pattern = shown_pattern(promise.pattern);
         layer.zeros = promise.zeros;
         layer.note = promise.note;
       }

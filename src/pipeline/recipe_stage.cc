@@ -176,6 +176,10 @@ bool has_block_fields(const TableReader& reader) {
          reader.has("whole_columns");
 }
 
+sparsity::BlockRule read_whole_columns(TableReader& reader) {
+  return reader.boolean("whole_columns", false) ? sparsity::BlockRule::kWholeColumns : sparsity::BlockRule::kElements;
+}
+
 SparsifierRecipe read_sparsifier(TableReader& reader, StageKind kind) {
   SparsifierRecipe recipe;
   recipe.name = reader.choice("name", recipe.name, sparsity::sparsifier_names());
@@ -200,8 +204,11 @@ SparsifierRecipe read_sparsifier(TableReader& reader, StageKind kind) {
   recipe.config.sparse_block_shape = read_block_shape(reader, recipe.config.sparse_block_shape);
   const std::int64_t block_elems = recipe.config.sparse_block_shape[0] * recipe.config.sparse_block_shape[1];
   recipe.config.zeros_per_block =
-      reader.integer("zeros_per_block", std::min(recipe.config.zeros_per_block, block_elems), 0, block_elems);
-  recipe.config.whole_columns = reader.boolean("whole_columns", recipe.config.whole_columns);
+      reader.integer("zeros_per_block", reader.has("sparse_block_shape") ? block_elems : recipe.config.zeros_per_block,
+                     0, block_elems);
+  if (reader.has("whole_columns")) {
+    recipe.config.rule = read_whole_columns(reader);
+  }
   recipe.config.norm = static_cast<int>(reader.integer("norm", recipe.config.norm, 1, 2));
   std::map<std::string, std::string> hints;
   if (kind == StageKind::kOneShot) {
@@ -278,7 +285,7 @@ std::vector<sparsity::SparseLayerConfig> read_layers(TableReader& stage, const s
           layer.sparsity_level = config.sparsity_level;
           layer.sparse_block_shape = config.sparse_block_shape;
           layer.zeros_per_block = config.zeros_per_block;
-          layer.whole_columns = config.whole_columns;
+          layer.rule = config.rule;
         });
       }
     }
@@ -292,7 +299,7 @@ std::vector<sparsity::SparseLayerConfig> read_layers(TableReader& stage, const s
       layer.zeros_per_block = reader.integer("zeros_per_block", 0, 0, std::int64_t{1} << 32);
     }
     if (reader.has("whole_columns")) {
-      layer.whole_columns = reader.boolean("whole_columns", false);
+      layer.rule = read_whole_columns(reader);
     }
     if (reader.has("norm")) {
       layer.norm = static_cast<int>(reader.integer("norm", 2, 1, 2));

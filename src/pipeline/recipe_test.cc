@@ -382,6 +382,33 @@ TEST(Recipe, CanonicalTextCarriesAOneShotStage) {
   }
 }
 
+TEST(Recipe, CanonicalTextCarriesPatternsOfLayers) {
+  const TinyRun run(tiny_header() + R"([[stage]]
+kind = "sparse"
+sparsifier = { pattern = "2:4t" }
+layers = [
+  { tensor_fqn = "conv2.weight", pattern = "16:1:4" },
+  { tensor_fqn = "fc1.weight", pattern = "2:4t", norm = 1 },
+  { tensor_fqn = "fc2.weight", pattern = "3:16" },
+]
+)");
+  const Recipe recipe = load_recipe(run.recipe());
+  const Recipe again = parse_recipe(recipe.canonical_text, run / "again.toml");
+  EXPECT_EQ(again.canonical_text, recipe.canonical_text);
+  EXPECT_EQ(again.stages[0].sparsifier->config, sparsity::MaskConfig::from_pattern("2:4t"));
+  const auto& layers = again.stages[0].layers;
+  EXPECT_EQ(layers[0].rule, sparsity::BlockRule::kWholeColumns);
+  EXPECT_EQ(layers[1].rule, sparsity::BlockRule::kTransposable);
+  EXPECT_EQ(layers[1].norm, 1);
+  EXPECT_EQ(layers[2].rule, sparsity::BlockRule::kElements);
+  EXPECT_EQ(layers[2].zeros_per_block, 13);
+}
+
+TEST(Recipe, BlocksGoAsAWholeUnlessToldOtherwise) {
+  const TinyRun run(tiny_header() + "[[stage]]\nkind = \"sparse\"\nsparsifier = { sparse_block_shape = [16, 16] }\n");
+  EXPECT_EQ(load_recipe(run.recipe()).stages[0].sparsifier->config.zeros_per_block, 256);
+}
+
 TEST(Recipe, CanonicalTextCarriesWhatChannelsDo) {
   const TinyRun run(tiny_header() + kDense + kPrune + "[[stage]]\nkind = \"sparse\"\n");
   const std::string base = load_recipe(run.recipe()).canonical_text;

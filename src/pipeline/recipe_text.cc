@@ -109,7 +109,7 @@ void add_block(Lines& lines, const std::string& prefix, const sparsity::MaskConf
   lines.line(prefix + "sparse_block_shape",
              str_cat("[", config.sparse_block_shape[0], ", ", config.sparse_block_shape[1], "]"));
   lines.line(prefix + "zeros_per_block", config.zeros_per_block);
-  lines.line(prefix + "whole_columns", config.whole_columns);
+  lines.line(prefix + "whole_columns", config.rule == sparsity::BlockRule::kWholeColumns);
 }
 
 void add_sparsity(Lines& lines, const StageRecipe& stage) {
@@ -145,27 +145,28 @@ void add_sparsity(Lines& lines, const StageRecipe& stage) {
   for (const sparsity::SparseLayerConfig& layer : stage.layers) {
     lines.table("[[stage.layers]]");
     lines.line("tensor_fqn", text(layer.tensor_fqn));
-    if (layer.dense) {
-      lines.line("pattern", text("dense"));
+    const bool transposable = layer.rule == sparsity::BlockRule::kTransposable;
+    if (layer.dense || transposable) {
+      lines.line("pattern", text(layer.dense ? "dense" : sparsity::kTransposablePattern));
     }
     if (!layer.why.empty()) {
       lines.line("why", text(layer.why));
     }
-    if (layer.sparsity_level) {
+    if (layer.sparsity_level && !transposable) {
       lines.line("sparsity_level", *layer.sparsity_level);
     }
-    if (layer.sparse_block_shape) {
+    if (layer.sparse_block_shape && !transposable) {
       lines.line("sparse_block_shape",
                  str_cat("[", (*layer.sparse_block_shape)[0], ", ", (*layer.sparse_block_shape)[1], "]"));
     }
-    if (layer.zeros_per_block) {
+    if (layer.zeros_per_block && !transposable) {
       lines.line("zeros_per_block", *layer.zeros_per_block);
     }
     if (layer.norm) {
       lines.line("norm", std::int64_t{*layer.norm});
     }
-    if (layer.whole_columns) {
-      lines.line("whole_columns", *layer.whole_columns);
+    if (layer.rule && !transposable) {
+      lines.line("whole_columns", *layer.rule == sparsity::BlockRule::kWholeColumns);
     }
   }
 }

@@ -50,7 +50,8 @@ TEST(Targets, UnknownNamesAreAnErrorWithTheNearest) {
 TEST(Targets, EveryPatternOnEveryTargetHasAVerdictWithReasonAndSource) {
   for (const std::string& target : target_names()) {
     for (const char* pattern : {"", "dense", "2:4", "1:4", "2:8", "4:8", "3:4", "1:3", "4:4", "64:2:4", "16:1:8",
-                                "unstructured", "block 4x1", "block 2x4 keeping 6", "2:4 in 0.5 of the blocks"}) {
+                                "2:4t", "2:4t in 0.5 of the blocks", "unstructured", "block 4x1", "block 2x4 keeping 6",
+                                "2:4 in 0.5 of the blocks"}) {
       for (const char* op : {"Conv", "Gemm"}) {
         for (const int weight_bits : {4, 8, 32}) {
           for (const int activation_bits : {8, 16, 32}) {
@@ -107,9 +108,16 @@ TEST(Targets, TwoFourIsFastOnlyWhereItWasMeasuredOrIsInHardware) {
 
 TEST(Targets, UnstructuredZerosAreFastNowhere) {
   for (const std::string& target : target_names()) {
-    for (const char* pattern : {"unstructured", "block 4x1", "2:4 in 0.5 of the blocks"}) {
+    for (const char* pattern : {"unstructured", "block 2x4 keeping 6", "2:4 in 0.5 of the blocks"}) {
       EXPECT_EQ(check_one(target, conv(pattern)).support, Support::kRuns) << target << " " << pattern;
     }
+  }
+}
+
+TEST(Targets, BlocksAreFastOnlyWhereTheirKernelsAre) {
+  for (const std::string& target : target_names()) {
+    const Support expected = target == "x86-avx512-vnni" ? Support::kFast : Support::kRuns;
+    EXPECT_EQ(check_one(target, gemm("block 4x1")).support, expected) << target;
   }
 }
 
@@ -127,7 +135,7 @@ TEST(Targets, GenericOnnxExploitsNoZeros) {
 }
 
 TEST(Targets, PatternsThatAreStricterThanTwoFourCountAsTwoFour) {
-  for (const char* pattern : {"1:4", "2:8", "1:16"}) {
+  for (const char* pattern : {"1:4", "2:8", "1:16", "2:4t"}) {
     EXPECT_EQ(check_one("x86-avx512-vnni", gemm(pattern)).support, Support::kFast) << pattern;
   }
   for (const char* pattern : {"4:8", "3:4", "1:3", "2:6"}) {

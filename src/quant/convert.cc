@@ -10,6 +10,7 @@
 #include "pare/base/error.h"
 #include "pare/base/strings.h"
 #include "pare/format/affine.h"
+#include "pare/format/block.h"
 #include "pare/format/half.h"
 #include "pare/format/int4.h"
 #include "pare/format/two_four.h"
@@ -129,8 +130,17 @@ std::string describe_violations(std::int64_t count, const std::string& pattern, 
 // One way to pack weights.
 class Packing {
  public:
-  // Throws kInvalidArgument.
-  explicit Packing(const std::string& pattern) : pattern_(pattern) {
+  // Both throw kInvalidArgument.
+  explicit Packing(const BlockSparseWeightConfig& config)
+      : pattern_(format::to_string(format::BlockPattern{config.blocksize[0], config.blocksize[1]})),
+        block_(format::parse_block(pattern_)) {
+    if (!block_) {
+      throw Error(ErrorCategory::kInvalidArgument, str_cat("blocksize ", pattern_), "sparsify_",
+                  str_cat("blocks have 1 to ", format::kMaxBlockExtent, " rows and columns, and more than one weight"));
+    }
+  }
+  explicit Packing(const SemiSparseWeightConfig& config) : pattern_(config.pattern) {
+    const std::string& pattern = config.pattern;
     if (pattern == "2:4") {
       return;
     }
@@ -142,11 +152,16 @@ class Packing {
   }
 
   [[nodiscard]] const std::string& pattern() const { return pattern_; }
-  [[nodiscard]] std::int64_t group_elems() const { return vnm_ ? vnm_->m : 4; }
-  [[nodiscard]] bool fits(const graph::Initializer& dense) const { return !dense.is_int4() || !vnm_; }
+  // Inputs that a weight must have.
+  [[nodiscard]] std::int64_t group_elems() const { return block_ ? 1 : vnm_ ? vnm_->m : 4; }
+  // int4 weights have no form but 2:4.
+  [[nodiscard]] bool fits(const graph::Initializer& dense) const { return !dense.is_int4() || !(vnm_ || block_); }
 
   // Where the codes, in group order, break the pattern; "" if they obey.
   [[nodiscard]] std::string explain_violation(std::span<const std::int8_t> codes, const Shape& shape) const {
+    if (block_) {
+      return {};
+    }
     if (!vnm_) {
       const format::PatternViolation found = format::find_two_four_violation(codes, graph::two_four_layout(shape));
       return found.violations == 0 ? std::string()
@@ -172,12 +187,17 @@ class Packing {
       return graph::encode_int4({graph::codes_in_group_order(dense), {scales.begin(), scales.end()}}, dense.shape,
                                 graph::Encoding::kInt4TwoFour, dense.group);
     }
-    return vnm_ ? graph::encode_vnm(dense, *vnm_) : graph::encode_two_four(dense);
+    return block_ ? graph::encode_block(dense, *block_)
+           : vnm_ ? graph::encode_vnm(dense, *vnm_)
+                  : graph::encode_two_four(dense);
   }
+  // Whether the packed form is what a user wants even where it is larger: patterns are, blocks only save bytes.
+  [[nodiscard]] bool has_pattern() const { return !block_; }
 
  private:
   std::string pattern_;
-  std::optional<format::VnmPattern> vnm_;  // unset: 2:4
+  std::optional<format::BlockPattern> block_;
+  std::optional<format::VnmPattern> vnm_;  // both unset: 2:4
 };
 
 }  // namespace
@@ -260,10 +280,11 @@ graph::Graph quantize_(const train::Model& model) {
   return result;
 }
 
-std::vector<LayerDecision> sparsify_(graph::Graph& graph, const SemiSparseWeightConfig& config,
-                                     const std::vector<std::string>& expected,
-                                     const std::function<bool(const std::string& weight)>& filter) {
-  const Packing packing(config.pattern);
+namespace {
+
+std::vector<LayerDecision> sparsify(graph::Graph& graph, const Packing& packing,
+                                    const std::vector<std::string>& expected,
+                                    const std::function<bool(const std::string& weight)>& filter) {
   for (const std::string& name : expected) {
     if (!is_weight(graph, name)) {
       throw Error(ErrorCategory::kNotFound, str_cat("there is no weight '", name, "'"), "sparsify_",
@@ -304,7 +325,12 @@ std::vector<LayerDecision> sparsify_(graph::Graph& graph, const SemiSparseWeight
     } else if (!is_expected && filter && !filter(name)) {
       decide("dense", "left dense by configuration");
     } else {
-      packed[name] = packing.encode(weight);
+      graph::Initializer encoded = packing.encode(weight);
+      if (!packing.has_pattern() && encoded.stored_bytes() >= weight.stored_bytes()) {
+        decide("dense", str_cat("blocks of ", packing.pattern(), " would save no bytes"));
+        continue;
+      }
+      packed[name] = std::move(encoded);
       decide(packing.pattern(), "");
     }
   }
@@ -313,6 +339,20 @@ std::vector<LayerDecision> sparsify_(graph::Graph& graph, const SemiSparseWeight
   }
   graph::infer_shapes(graph);
   return decisions;
+}
+
+}  // namespace
+
+std::vector<LayerDecision> sparsify_(graph::Graph& graph, const SemiSparseWeightConfig& config,
+                                     const std::vector<std::string>& expected,
+                                     const std::function<bool(const std::string& weight)>& filter) {
+  return sparsify(graph, Packing(config), expected, filter);
+}
+
+std::vector<LayerDecision> sparsify_(graph::Graph& graph, const BlockSparseWeightConfig& config,
+                                     const std::vector<std::string>& expected,
+                                     const std::function<bool(const std::string& weight)>& filter) {
+  return sparsify(graph, Packing(config), expected, filter);
 }
 
 graph::Artifact make_artifact(graph::Graph graph, const std::vector<LayerDecision>& decisions,

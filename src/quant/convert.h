@@ -1,6 +1,8 @@
 // From a trained model to an integer graph.
 #pragma once
 
+#include <array>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <string>
@@ -28,10 +30,18 @@ struct SemiSparseWeightConfig {
   std::string pattern = "2:4";
 };
 
+// torchao's BlockSparseWeightConfig: of a weight only the blocks that are not all 0 are stored, and a bit for each
+// block (graph::Encoding::kBlock).
+struct BlockSparseWeightConfig {
+  explicit BlockSparseWeightConfig(std::int64_t square) : blocksize{square, square} {}  // torchao's
+  BlockSparseWeightConfig(std::int64_t rows, std::int64_t columns) : blocksize{rows, columns} {}
+  std::array<std::int64_t, 2> blocksize;  // rows x columns, 1 to 256 each
+};
+
 // What became of a weight, and why; for the report and the artifact's promises.
 struct LayerDecision {
   std::string weight;   // initializer name
-  std::string pattern;  // as stored: "2:4", "64:1:4", "dense"
+  std::string pattern;  // as stored: "2:4", "64:1:4", "4x1", "dense"
   std::string note;
 };
 
@@ -42,6 +52,12 @@ struct LayerDecision {
 // One decision for each weight of the graph, in graph order. Throws kInvalidArgument for an unknown pattern, kNotFound
 // for a name in `expected` that is no weight (with the nearest).
 [[nodiscard]] std::vector<LayerDecision> sparsify_(graph::Graph& graph, const SemiSparseWeightConfig& config,
+                                                   const std::vector<std::string>& expected,
+                                                   const std::function<bool(const std::string& weight)>& filter = {});
+
+// The same in blocks, a form that every weight has: no expectation can be broken. It is taken where it is smaller than
+// the dense one; other weights stay dense, with a note.
+[[nodiscard]] std::vector<LayerDecision> sparsify_(graph::Graph& graph, const BlockSparseWeightConfig& config,
                                                    const std::vector<std::string>& expected,
                                                    const std::function<bool(const std::string& weight)>& filter = {});
 

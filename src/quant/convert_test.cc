@@ -272,6 +272,29 @@ TEST(Sparsify, TheFilterLeavesUnexpectedWeightsDense) {
   EXPECT_EQ(decisions[1].note, "left dense by configuration");
 }
 
+TEST(Sparsify, StoresTheBlocksThatAreNotZeroWhereThatIsSmaller) {
+  graph::Graph graph = converted_mlp();  // fc1 17 x 30, fc2 5 x 17
+  std::vector<std::size_t> masked;
+  for (std::size_t i = 0; i < 17 * 30; ++i) {
+    if ((i / 30 / 4 + i % 30) % 3 != 0) {  // two of three blocks of 4x1
+      masked.push_back(i);
+    }
+  }
+  set_code(graph, "fc1.weight", masked, 0);
+  const graph::Initializer dense = graph.initializer("fc1.weight");
+  const auto decisions = sparsify_(graph, BlockSparseWeightConfig(4, 1), {"fc1.weight"});
+  EXPECT_EQ(decisions[0].pattern, "4x1");
+  EXPECT_EQ(decisions[1].pattern, "dense");
+  EXPECT_EQ(decisions[1].note, "blocks of 4x1 would save no bytes");
+  const graph::Initializer& packed = graph.initializer("fc1.weight");
+  EXPECT_EQ(packed.block, (format::BlockPattern{4, 1}));
+  EXPECT_LT(packed.stored_bytes(), dense.stored_bytes());
+  EXPECT_EQ(graph::codes_in_group_order(packed), graph::codes_in_group_order(dense));
+  for (const std::array<std::int64_t, 2> wrong : {std::array<std::int64_t, 2>{0, 4}, {1, 1}, {1, 257}}) {
+    EXPECT_PARE_ERROR(sparsify_(graph, BlockSparseWeightConfig(wrong[0], wrong[1]), {}), kInvalidArgument, "1 to 256");
+  }
+}
+
 TEST(Sparsify, BadRequestsAreErrors) {
   graph::Graph graph = converted_mlp();
   EXPECT_PARE_ERROR(sparsify_(graph, {.pattern = "1:4"}, {}), kInvalidArgument, "1:4");

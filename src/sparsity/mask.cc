@@ -9,6 +9,7 @@
 #include "pare/base/error.h"
 #include "pare/base/strings.h"
 #include "pare/format/vnm.h"
+#include "pare/sparsity/transposable.h"
 
 namespace pare::sparsity {
 namespace {
@@ -252,26 +253,32 @@ void mask_rows(const float* weight, const BlockGrid& grid, std::int64_t zeros, f
 }  // namespace
 
 MaskConfig MaskConfig::from_pattern(const std::string& pattern) {
+  if (pattern == kTransposablePattern) {
+    return {1.0, {kTileExtent, kTileExtent}, 8, 2, BlockRule::kTransposable};
+  }
   const bool shared = std::count(pattern.begin(), pattern.end(), ':') == 2;
   const std::optional<format::VnmPattern> parsed = format::parse_vnm(shared ? pattern : str_cat("1:", pattern));
   if (!parsed || parsed->n == parsed->m) {
-    throw Error(
-        ErrorCategory::kInvalidArgument, str_cat("'", pattern, "' is not a pattern N:M or V:N:M with 0 < N < M <= 16"),
-        "pattern",
-        "write \"2:4\" for two weights kept of every four, \"64:2:4\" for 64 outputs that share such a mask, or "
-        "give sparse_block_shape and zeros_per_block");
+    throw Error(ErrorCategory::kInvalidArgument,
+                str_cat("'", pattern, "' is not a pattern N:M or V:N:M with 0 < N < M <= 16"), "pattern",
+                "write \"2:4\" for two weights kept of every four, \"64:2:4\" for 64 outputs that share such a mask, "
+                "\"2:4t\" for "
+                "masks that are 2:4 along outputs, too, or give sparse_block_shape and zeros_per_block");
   }
   MaskConfig config;
   config.sparsity_level = 1.0;
   config.sparse_block_shape = {parsed->v, parsed->m};
   config.zeros_per_block = parsed->v * (parsed->m - parsed->n);
-  config.whole_columns = shared;
+  config.rule = shared ? BlockRule::kWholeColumns : BlockRule::kElements;
   return config;
 }
 
 std::optional<format::VnmPattern> MaskConfig::vnm() const {
   const auto [rows, columns] = sparse_block_shape;
-  const bool one_mask = rows == 1 || whole_columns;
+  if (rule == BlockRule::kTransposable) {
+    return sparsity_level < 1.0 ? std::nullopt : std::optional(format::VnmPattern{1, 2, 4});
+  }
+  const bool one_mask = rows == 1 || rule == BlockRule::kWholeColumns;
   if (sparsity_level < 1.0 || !one_mask || zeros_per_block == 0 || zeros_per_block == elems_per_block()) {
     return std::nullopt;
   }
@@ -297,9 +304,15 @@ void MaskConfig::validate(const std::string& where) const {
                  sparse_block_shape[1]),
          str_cat("it must lie in [0, ", elems_per_block(), "]"));
   }
-  if (whole_columns && zeros_per_block % sparse_block_shape[0] != 0) {
+  if (rule == BlockRule::kWholeColumns && zeros_per_block % sparse_block_shape[0] != 0) {
     fail(str_cat("zeros_per_block ", zeros_per_block, " is no whole number of columns of ", sparse_block_shape[0]),
          "whole columns of a block go together: give a multiple of its rows");
+  }
+  if (rule == BlockRule::kTransposable &&
+      (sparse_block_shape != std::array{kTileExtent, kTileExtent} || zeros_per_block != 8)) {
+    fail(str_cat("a transposable mask has blocks of 4x4 with 8 zeros, not of ", sparse_block_shape[0], "x",
+                 sparse_block_shape[1], " with ", zeros_per_block),
+         str_cat("write pattern = \"", kTransposablePattern, "\" and leave the block out"));
   }
   if (norm != 1 && norm != 2) {
     fail(str_cat("norm ", norm, " is not known"), "use 1 (sum of magnitudes) or 2 (sum of squares)");
@@ -317,9 +330,10 @@ std::string pattern_name(const MaskConfig& config) {
   }
   const std::int64_t kept = elems - config.zeros_per_block;
   const auto [rows, columns] = config.sparse_block_shape;
-  const std::string name = config.whole_columns ? str_cat(rows, ":", kept / rows, ":", columns)
-                           : rows == 1          ? str_cat(kept, ":", elems)
-                                                : str_cat("block ", shape, " keeping ", kept);
+  const std::string name = config.rule == BlockRule::kTransposable   ? std::string(kTransposablePattern)
+                           : config.rule == BlockRule::kWholeColumns ? str_cat(rows, ":", kept / rows, ":", columns)
+                           : rows == 1                               ? str_cat(kept, ":", elems)
+                                                                     : str_cat("block ", shape, " keeping ", kept);
   return config.sparsity_level >= 1.0 ? name : str_cat(name, " in ", config.sparsity_level, " of the blocks");
 }
 
@@ -335,7 +349,7 @@ void weight_norm_mask(const float* weight, const MaskShape& shape, const MaskCon
     std::fill_n(mask, rows * shape.cols, 1.0F);
     return;
   }
-  if (count == grid.blocks() && grid.block_rows == 1 && !whole_blocks && !config.whole_columns) {
+  if (count == grid.blocks() && grid.block_rows == 1 && !whole_blocks && config.rule == BlockRule::kElements) {
     switch (grid.block_cols) {
       case 2:
         return mask_rows<2>(weight, grid, config.zeros_per_block, mask);
@@ -354,6 +368,7 @@ void weight_norm_mask(const float* weight, const MaskShape& shape, const MaskCon
   }
   BlockMasker element_masker(weight, grid, config.zeros_per_block, mask);
   ColumnMasker column_masker(weight, grid, config, mask);
+  TransposableMasker transposable_masker(weight, shape.cols, config.norm, mask);
   for (std::int64_t i = 0; i < grid.grid_rows(); ++i) {
     for (std::int64_t j = 0; j < grid.grid_cols(); ++j) {
       if (selected[static_cast<std::size_t>(i * grid.grid_cols() + j)] == 0) {
@@ -361,13 +376,17 @@ void weight_norm_mask(const float* weight, const MaskShape& shape, const MaskCon
       }
       if (whole_blocks) {
         zero_block(mask, shape.cols, grid.at(i, j));
-      } else if (config.whole_columns) {
+      } else if (config.rule == BlockRule::kWholeColumns) {
         column_masker.apply(grid.at(i, j));
+      } else if (config.rule == BlockRule::kTransposable) {
+        const Block tile = grid.at(i, j);
+        transposable_masker.add(tile.row * shape.cols + tile.col, tile.rows, tile.cols);
       } else {
         element_masker.apply(grid.at(i, j));
       }
     }
   }
+  transposable_masker.finish();
 }
 
 }  // namespace pare::sparsity

@@ -26,6 +26,7 @@ void bench_mask(benchmark::State& state, const MaskConfig& config) {
 }
 
 BENCHMARK_CAPTURE(bench_mask, two_four, MaskConfig::from_pattern("2:4"))->Unit(benchmark::kMicrosecond);
+BENCHMARK_CAPTURE(bench_mask, transposable, MaskConfig::from_pattern("2:4t"))->Unit(benchmark::kMicrosecond);
 BENCHMARK_CAPTURE(bench_mask, two_eight, MaskConfig::from_pattern("2:8"))->Unit(benchmark::kMicrosecond);
 BENCHMARK_CAPTURE(bench_mask, v64_two_four, MaskConfig::from_pattern("64:2:4"))->Unit(benchmark::kMicrosecond);
 BENCHMARK_CAPTURE(bench_mask, two_four_in_half, MaskConfig{0.5, {1, 4}, 2, 2})->Unit(benchmark::kMicrosecond);

@@ -125,7 +125,8 @@ void mask_elements(const ObsPanel& panel, std::int64_t rows, std::int64_t k, dou
 }  // namespace
 
 bool sparse_gpt_supports(const MaskConfig& config) {
-  return config.elems_per_block() == 1 ? config.zeros_per_block == 1 : config.vnm().has_value();
+  const bool transposable = config.rule == BlockRule::kTransposable;  // its columns are not chosen from left to right
+  return config.elems_per_block() == 1 ? config.zeros_per_block == 1 : config.vnm().has_value() && !transposable;
 }
 
 SparseGptResult sparse_gpt(const torch::Tensor& weight, const torch::Tensor& hessian, std::int64_t segment_elems,

@@ -14,7 +14,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr int kStateVersion = 2;
+constexpr int kStateVersion = 3;
 
 MaskConfig resolve(const SparseLayerConfig& layer, const MaskConfig& defaults) {
   MaskConfig config = defaults;
@@ -22,7 +22,7 @@ MaskConfig resolve(const SparseLayerConfig& layer, const MaskConfig& defaults) {
   config.sparse_block_shape = layer.sparse_block_shape.value_or(defaults.sparse_block_shape);
   config.zeros_per_block = layer.zeros_per_block.value_or(defaults.zeros_per_block);
   config.norm = layer.norm.value_or(defaults.norm);
-  config.whole_columns = layer.whole_columns.value_or(defaults.whole_columns);
+  config.rule = layer.rule.value_or(defaults.rule);
   return config;
 }
 
@@ -44,7 +44,7 @@ Json describe(const SparseGroup& group) {
           {"sparse_block_shape", group.config.sparse_block_shape},
           {"zeros_per_block", group.config.zeros_per_block},
           {"norm", group.config.norm},
-          {"whole_columns", group.config.whole_columns}};
+          {"rule", static_cast<int>(group.config.rule)}};
 }
 
 [[noreturn]] void fail_state(const std::string& problem) {

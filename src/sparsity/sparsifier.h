@@ -22,7 +22,7 @@ struct SparseLayerConfig {
   std::optional<std::array<std::int64_t, 2>> sparse_block_shape;
   std::optional<std::int64_t> zeros_per_block;
   std::optional<int> norm;
-  std::optional<bool> whole_columns;
+  std::optional<BlockRule> rule;
 };
 
 // A weight under the sparsifier's care, after names were resolved.
@@ -73,6 +73,8 @@ class Sparsifier {
   // Takes the masks off (sparse-to-dense); the sparsifier can prepare() anew.
   void lift_masks();
 
+  // Throws kState before prepare().
+  [[nodiscard]] train::Model& model() const;
   [[nodiscard]] std::vector<SparseGroup>& groups() { return groups_; }
   [[nodiscard]] const std::vector<SparseGroup>& groups() const { return groups_; }
   [[nodiscard]] const std::vector<DenseLayer>& dense_layers() const { return dense_layers_; }
@@ -96,7 +98,6 @@ class Sparsifier {
   // Throws kInvalidArgument for a valid configuration that this sparsifier cannot make masks for.
   virtual void check(const MaskConfig& /*config*/, const std::string& /*where*/) const {}
 
-  [[nodiscard]] train::Model& model() const;
   [[nodiscard]] const std::string& name() const { return name_; }
 
  private:

@@ -21,4 +21,57 @@ void squash_mask(train::Model& model, const SquashOptions& options, const std::s
   }
 }
 
+namespace {
+
+std::map<std::string, std::string> fields_of(const SparseGroup& group) {
+  const auto [rows, columns] = group.config.sparse_block_shape;
+  return {{"pattern", group.pattern},
+          {"sparsity_level", str_cat(group.config.sparsity_level)},
+          {"sparse_block_shape", str_cat(rows, "x", columns)},
+          {"zeros_per_block", str_cat(group.config.zeros_per_block)},
+          {"norm", str_cat(group.config.norm)}};
+}
+
+template <typename Value>
+std::vector<std::string> keys_of(const std::map<std::string, Value>& map) {
+  std::vector<std::string> keys;
+  for (const auto& entry : map) {
+    keys.push_back(entry.first);
+  }
+  return keys;
+}
+
+// map[key], or kNotFound with the nearest keys.
+template <typename Value>
+const Value& find(const std::map<std::string, Value>& map, const std::string& key, const std::string& what,
+                  const std::string& where) {
+  const auto found = map.find(key);
+  if (found == map.end()) {
+    throw Error(ErrorCategory::kNotFound, str_cat("there is no ", what, " '", key, "'"), where,
+                did_you_mean(key, keys_of(map)));
+  }
+  return found->second;
+}
+
+}  // namespace
+
+SparseParams squash_mask(const Sparsifier& sparsifier, const SquashOptions& options) {
+  std::map<std::string, std::map<std::string, std::string>> fields;
+  SparseParams kept;
+  for (const SparseGroup& group : sparsifier.groups()) {
+    fields[group.tensor_fqn] = fields_of(group);
+    for (const std::string& field : options.params_to_keep) {
+      kept[group.tensor_fqn][field] = find(fields[group.tensor_fqn], field, "field", "params_to_keep");
+    }
+  }
+  for (const auto& [tensor_fqn, names] : options.params_to_keep_per_layer) {
+    const auto& own = find(fields, tensor_fqn, "masked weight", "params_to_keep_per_layer");
+    for (const std::string& field : names) {
+      kept[tensor_fqn][field] = find(own, field, "field", str_cat("params_to_keep_per_layer of '", tensor_fqn, "'"));
+    }
+  }
+  squash_mask(sparsifier.model(), options);
+  return kept;
+}
+
 }  // namespace pare::sparsity

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "pare/base/error.h"
+#include "pare/base/testing.h"
 #include "pare/sparsity/testing/small_model.h"
 #include "pare/sparsity/weight_norm_sparsifier.h"
 
@@ -117,6 +118,31 @@ TEST(SquashMask, WithTheOverrideLaterTrainingLosesThePattern) {
   const torch::Tensor lost = squashed.weight("fc2.weight").used();
   EXPECT_GT(two_four_violations(lost), two_four_groups(lost) / 2);
   EXPECT_EQ(two_four_violations(masked.weight("fc2.weight").used()), 0);
+}
+
+TEST(SquashMask, OfASparsifierTellsTheParamsToKeep) {
+  train::Model model(small_mlp(6));
+  WeightNormSparsifier sparsifier(MaskConfig::from_pattern("2:4"));
+  EXPECT_PARE_ERROR((void)squash_mask(sparsifier), kState, "prepare");
+  sparsifier.prepare(model);
+  sparsifier.step();
+  SquashOptions options;
+  options.before_qat_finished = true;
+  options.params_to_keep = {"sparse_block_shap"};
+  EXPECT_PARE_ERROR((void)squash_mask(sparsifier, options), kNotFound, "sparse_block_shape");
+  options.params_to_keep = {"pattern"};
+  options.params_to_keep_per_layer = {{"fc4.weight", {"norm"}}};
+  EXPECT_PARE_ERROR((void)squash_mask(sparsifier, options), kNotFound, "did you mean");
+  EXPECT_TRUE(model.weight("fc1.weight").mask().defined()) << "nothing has happened";
+
+  options.params_to_keep_per_layer = {{"fc1.weight", {"sparse_block_shape", "zeros_per_block"}}};
+  const SparseParams kept = squash_mask(sparsifier, options);
+  EXPECT_EQ(kept,
+            (SparseParams{{"fc1.weight", {{"pattern", "2:4"}, {"sparse_block_shape", "1x4"}, {"zeros_per_block", "2"}}},
+                          {"fc2.weight", {{"pattern", "2:4"}}},
+                          {"fc3.weight", {{"pattern", "2:4"}}}}));
+  EXPECT_FALSE(model.weight("fc1.weight").mask().defined());
+  EXPECT_EQ(two_four_violations(model.weight("fc1.weight").dense()), 0);
 }
 
 }  // namespace

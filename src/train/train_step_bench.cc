@@ -1,6 +1,6 @@
 // Time of a training step: dense, masked (2:4, straight-through and held), side by side in one process, in turn.
 //
-//   train_step_bench [convnet|mlp] [rounds] [threads]
+//   train_step_bench [convnet|resnet20|mlp] [rounds] [threads]
 //
 // Prints the mean of each kind over all rounds and its ratio to dense. Means, not minima: page faults and the
 // contention of two thread pools show only there. Batches are random; a step is zero_grad, forward, loss, backward,

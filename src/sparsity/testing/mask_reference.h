@@ -58,7 +58,7 @@ inline std::vector<float> reference_mask(const std::vector<float>& weight, const
   std::vector<float> mask(weight.size(), 1.0F);
   for (std::size_t k = 0; k < static_cast<std::size_t>(count); ++k) {
     const auto [top, left, bottom] = corner[static_cast<std::size_t>(-order[k].second)];
-    if (config.whole_columns) {
+    if (config.rule == BlockRule::kWholeColumns) {
       std::vector<std::pair<float, std::int64_t>> columns;  // (sum, -column), padding first
       for (std::int64_t c = 0; c < block_cols; ++c) {
         float sum = left + c < cols ? 0.0F : -1.0F;
