@@ -2,14 +2,13 @@
 
 #include <algorithm>
 #include <map>
-#include <optional>
 #include <system_error>
 #include <utility>
 
 #include "pare/base/error.h"
 #include "pare/base/strings.h"
-#include "pare/format/vnm.h"
 #include "pare/graph/builtin.h"
+#include "pare/pipeline/layer_cost.h"
 #include "pare/pipeline/report/numbers.h"
 #include "pare/pipeline/version.h"
 #include "pare/quant/convert.h"
@@ -23,19 +22,6 @@ constexpr std::size_t kMaxFindings = 10;
 std::int64_t count_zeros(const graph::Initializer& weight) {
   const auto codes = weight.data.as<std::int8_t>();
   return std::count(codes.begin(), codes.end(), std::int8_t{0});
-}
-
-// The packed form that a recipe asks for and that masks of this configuration obey; "" for none.
-std::string packed_pattern(const sparsity::MaskConfig& config, const std::string& sparsify) {
-  const std::optional<format::VnmPattern> masks = config.vnm();
-  if (sparsify == kSparsifyDense || !masks) {
-    return {};
-  }
-  if (sparsify == kSparsifyAuto && masks->v > 1) {
-    return format::to_string(*masks);
-  }
-  // 1:4, 2:8 and masks that are shared keep at most two of any aligned four as well.
-  return masks->n <= 2 && masks->m % 4 == 0 ? "2:4" : "";
 }
 
 // Values whose integers must be compared: what every integer layer writes.
