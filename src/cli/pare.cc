@@ -9,6 +9,7 @@
 #include "pare/base/error.h"
 #include "pare/base/strings.h"
 #include "pare/cli/pare_commands.h"
+#include "pare/cli/pare_suggest.h"
 #include "pare/pipeline/version.h"
 #include "pare/train/environment.h"
 
@@ -24,6 +25,8 @@ constexpr const char* kExamples = R"(examples:
   pare verify runs/quick/model.pare
   pare check --target x86-avx512-vnni recipes/quick.toml
   pare sweep recipes/sweeps/fashion_mnist.toml     a table of recipes; stopped, it goes on where it stood
+  pare sensitivity recipes/fashion_mnist.toml --checkpoint runs/fashion_mnist/stages/dense.ckpt
+  pare suggest recipes/fashion_mnist.toml --sensitivity runs/fashion_mnist-sensitivity/sensitivity.json --max-bytes 400000
 
 exit codes: 0 done, 1 user or file error, 2 wrong command line, 3 accuracy below the recipe's limit,
 4 verification failed. With 3 and 4 all files are kept.)";
@@ -116,6 +119,11 @@ int main_of_pare(int argc, char** argv) {
   sweep_command->add_option("--out", sweep_arguments.out, "Folder; runs/<name> if not given")->type_name("FOLDER");
   sweep_command->add_flag("--quiet", sweep_arguments.quiet, "Warnings and the table only");
 
+  SensitivityArguments sensitivity_arguments;
+  CLI::App* sensitivity_command = add_sensitivity_command(app, sensitivity_arguments);
+  SuggestArguments suggest_arguments;
+  CLI::App* suggest_command = add_suggest_command(app, suggest_arguments);
+
   if (argc < 2) {
     std::fputs(app.help().c_str(), stderr);
     return kExitUsage;
@@ -158,6 +166,12 @@ int main_of_pare(int argc, char** argv) {
   }
   if (sweep_command->parsed()) {
     return sweep(sweep_arguments);
+  }
+  if (sensitivity_command->parsed()) {
+    return sensitivity(sensitivity_arguments);
+  }
+  if (suggest_command->parsed()) {
+    return suggest(suggest_arguments);
   }
   return report(report_folder);
 }

@@ -1,5 +1,6 @@
 # pare: the program with LibTorch in it.
-add_executable(pare ${CMAKE_CURRENT_LIST_DIR}/pare.cc ${CMAKE_CURRENT_LIST_DIR}/pare_commands.cc)
+add_executable(pare ${CMAKE_CURRENT_LIST_DIR}/pare.cc ${CMAKE_CURRENT_LIST_DIR}/pare_commands.cc
+  ${CMAKE_CURRENT_LIST_DIR}/pare_suggest.cc)
 target_link_libraries(pare PRIVATE pare_pipeline CLI11::CLI11)
 pare_set_warnings(pare)
 pare_use_torch(pare)

@@ -18,6 +18,10 @@
 namespace pare::cli {
 namespace {
 
+void print(const std::string& text) { std::fputs(text.c_str(), stdout); }
+
+}  // namespace
+
 pipeline::MonitorOptions monitor_options(bool quiet, const std::string& progress) {
   pipeline::MonitorOptions options;
   options.style = quiet                 ? pipeline::MonitorStyle::kQuiet
@@ -26,10 +30,6 @@ pipeline::MonitorOptions monitor_options(bool quiet, const std::string& progress
                                         : pipeline::MonitorStyle::kAuto;
   return options;
 }
-
-void print(const std::string& text) { std::fputs(text.c_str(), stdout); }
-
-}  // namespace
 
 int exit_code_of(ErrorCategory category) {
   switch (category) {

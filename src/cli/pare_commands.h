@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "pare/base/error.h"
+#include "pare/pipeline/monitor.h"
 
 namespace pare::cli {
 
@@ -15,6 +16,9 @@ inline constexpr int kExitAccuracy = 3;      // below the recipe's limit; files 
 inline constexpr int kExitVerification = 4;  // an artifact breaks a promise, or differs from QAT; files are kept
 
 [[nodiscard]] int exit_code_of(ErrorCategory category);
+
+// `progress`: "auto", "bar" or "plain".
+[[nodiscard]] pipeline::MonitorOptions monitor_options(bool quiet, const std::string& progress);
 
 struct RunArguments {
   std::string recipe;

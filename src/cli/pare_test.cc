@@ -84,7 +84,8 @@ TEST(Pare, HelpAndVersionAreNoErrors) {
   const Result version = pare({"--version"});
   EXPECT_EQ(version.code, 0);
   EXPECT_TRUE(version.out.starts_with("pare ")) << version.out;
-  for (const char* command : {"run", "train", "eval", "convert", "verify", "inspect", "check", "report"}) {
+  for (const char* command :
+       {"run", "train", "eval", "convert", "verify", "inspect", "check", "report", "sensitivity", "suggest"}) {
     EXPECT_EQ(pare({command, "--help"}).code, 0) << command;
   }
 }
@@ -222,6 +223,90 @@ TEST(Pare, BelowTheLimitIsThreeAndKeepsTheFiles) {
   EXPECT_EQ(stage.code, 3) << stage.err;
   EXPECT_TRUE(contains(stage.err, "stage 'sparse' lost")) << stage.err;
   EXPECT_TRUE(std::filesystem::exists(tiny.out("b") / "stages" / "dense.ckpt"));
+}
+
+// A dense stage, what it is sensitive to, a suggestion, and its dry run.
+TEST(Pare, MeasuresSuggestsAndTheSuggestionRuns) {
+  const TinyRun tiny;
+  ASSERT_EQ(pare({"train", tiny.recipe(), "--out", tiny.out(), "--quiet"}).code, 0);
+  const std::string dense = tiny.out() / "stages" / "dense.ckpt";
+  const std::string folder = tiny.out("measured");
+  const Strings measure = {"sensitivity", tiny.recipe(),          "--checkpoint", dense,   "--images",
+                           "100",         "--calibration-images", "64",           "--out", folder};
+  const Result measured = pare(measure);
+  ASSERT_EQ(measured.code, 0) << measured.err;
+  for (const char* part : {"| layer | pattern | float32 | int8 | int4/32 |", "| fc2.weight | 64:1:4 |",
+                           "Not possible:", "* conv1.weight, 2:4, 64:2:4, 64:1:4: groups of 4", "sensitivity.html"}) {
+    EXPECT_TRUE(contains(measured.out, part)) << part << "\n" << measured.out;
+  }
+  EXPECT_TRUE(contains(get_file(folder + "/sensitivity.html"), "</html>"));
+  EXPECT_TRUE(contains(measured.out, get_file(folder + "/sensitivity.md")));
+
+  const std::string file = folder + "/sensitivity.json";
+  const std::string out = tiny / "suggested.toml";
+  const auto suggest = [&](Strings more, const std::string& to) {
+    Strings arguments = {"suggest", tiny.recipe(), "--sensitivity", file, "--out", to};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return pare(arguments);
+  };
+  const Result suggested = suggest({"--max-bytes", "60000", "--verify"}, out);
+  ASSERT_EQ(suggested.code, 0) << suggested.err;
+  for (const char* part : {"Chosen: the least loss within 60000 bytes", "<- chosen", "times of patterns are that times",
+                           "Verified in one shot, all layers at once: loss "}) {
+    EXPECT_TRUE(contains(suggested.out, part)) << part << "\n" << suggested.out;
+  }
+  EXPECT_TRUE(contains(get_file(out), "# Verified:     all layers at once: loss "));
+  const Result planned = pare({"run", out, "--dry-run"});
+  EXPECT_EQ(planned.code, 0) << planned.err;
+  EXPECT_EQ(planned.err, "");
+  // With less room for harm: a recipe of its own for each budget.
+  for (const Strings& budget :
+       {Strings{"--max-accuracy-drop", "20", "--minimize", "bytes"}, Strings{"--max-time-us", "1000"}}) {
+    Strings arguments = budget;
+    arguments.insert(arguments.end(), {"--target", "arm-dotprod"});
+    const Result result = suggest(arguments, tiny / (budget[0].substr(2) + ".toml"));
+    EXPECT_EQ(result.code, 0) << result.err;
+    EXPECT_TRUE(contains(result.out, "nominal, not measured: a core of arm-dotprod")) << result.out;
+    EXPECT_EQ(pare({"run", tiny / (budget[0].substr(2) + ".toml"), "--dry-run"}).code, 0) << budget[0];
+  }
+
+  const Result both = suggest({"--max-bytes", "60000", "--max-time-us", "9"}, tiny / "both.toml");
+  EXPECT_EQ(both.code, 2);
+  EXPECT_TRUE(contains(both.err, "there are 2 budgets")) << both.err;
+  const Result none = suggest({}, tiny / "none.toml");
+  EXPECT_EQ(none.code, 2);
+  EXPECT_TRUE(contains(none.err, "give one of --max-accuracy-drop")) << none.err;
+  const Result tight = suggest({"--max-bytes", "1000"}, tiny / "tight.toml");
+  EXPECT_EQ(tight.code, 1);
+  EXPECT_TRUE(contains(tight.err, "the smallest that can be kept is ")) << tight.err;
+  EXPECT_FALSE(std::filesystem::exists(tiny / "tight.toml"));
+  const Result again = suggest({"--max-bytes", "60000"}, out);
+  EXPECT_EQ(again.code, 2);
+  EXPECT_TRUE(contains(again.err, "--overwrite")) << again.err;
+  const Result itself = suggest({"--max-bytes", "60000", "--overwrite"}, tiny.recipe());
+  EXPECT_EQ(itself.code, 2);
+  EXPECT_TRUE(contains(itself.err, "names the recipe itself")) << itself.err;
+  EXPECT_EQ(suggest({"--max-bytes", "60000", "--images", "10"}, tiny / "x.toml").code, 2) << "it was measured already";
+  EXPECT_EQ(suggest({"--max-bytes", "60000", "--target", "x86-avx3"}, tiny / "x.toml").code, 1);
+  put_file(tiny / "broken.json", "{");
+  const Result broken = pare({"suggest", tiny.recipe(), "--sensitivity", tiny / "broken.json", "--max-bytes", "60000"});
+  EXPECT_EQ(broken.code, 1);
+  EXPECT_TRUE(contains(broken.err, "broken.json")) << broken.err;
+
+  const auto with = [&](const Strings& more) {
+    Strings arguments = measure;
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return pare(arguments);
+  };
+  const Result pattern = with({"--patterns", "2:4,2:9:4"});
+  EXPECT_EQ(pattern.code, 1);
+  EXPECT_TRUE(contains(pattern.err, "'2:9:4' is not a pattern N:M or V:N:M")) << pattern.err;
+  const Result bits = with({"--bits", "int8,int5"});
+  EXPECT_EQ(bits.code, 1);
+  EXPECT_TRUE(contains(bits.err, "did you mean 'int8'")) << bits.err;
+  EXPECT_EQ(with({"--set", "model.builtin=mlp", "--set", "stage.sparse.layers=[]"}).code, 1) << "another network";
+  EXPECT_EQ(pare({"sensitivity", tiny.recipe()}).code, 2) << "no checkpoint";
+  EXPECT_EQ(pare({"sensitivity", tiny.recipe(), "--checkpoint", tiny / "no.ckpt"}).code, 1);
 }
 
 // Everything but times and paths.

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <map>
-#include <optional>
 #include <system_error>
 #include <utility>
 
@@ -12,6 +11,7 @@
 #include "pare/format/vnm.h"
 #include "pare/graph/builtin.h"
 #include "pare/graph/weights.h"
+#include "pare/pipeline/layer_cost.h"
 #include "pare/pipeline/report/numbers.h"
 #include "pare/pipeline/version.h"
 #include "pare/quant/convert.h"
@@ -21,34 +21,6 @@ namespace pare::pipeline {
 namespace {
 
 constexpr std::size_t kMaxFindings = 10;
-
-// Blocks that masks of this configuration keep or drop as a whole.
-std::optional<format::BlockPattern> whole_blocks(const sparsity::MaskConfig& config) {
-  const auto [rows, columns] = config.sparse_block_shape;
-  const bool whole = config.elems_per_block() > 1 && config.zeros_per_block == config.elems_per_block();
-  return whole ? format::parse_block(str_cat(rows, "x", columns)) : std::nullopt;
-}
-
-// The packed form that a recipe asks for and that masks of this configuration obey; "" for none. int4 weights have no
-// form for V:N:M and blocks, but its masks may obey 2:4.
-std::string packed_pattern(const sparsity::MaskConfig& config, const std::string& sparsify, bool int4) {
-  const std::optional<format::VnmPattern> masks = config.vnm();
-  if (const auto blocks = whole_blocks(config); blocks && sparsify == kSparsifyAuto && !int4) {
-    return format::to_string(*blocks);
-  }
-  if (sparsify == kSparsifyDense || !masks) {
-    return {};
-  }
-  if (sparsify == kSparsifyAuto && masks->v > 1 && !int4) {
-    return format::to_string(*masks);
-  }
-  // 1:4, 2:8 and masks that are shared keep at most two of any aligned four as well.
-  if (masks->n <= 2 && masks->m % 4 == 0) {
-    return "2:4";
-  }
-  // With an index of its own for every weight that stays, other N:M are smaller than dense where few do.
-  return sparsify == kSparsifyAuto && !int4 && 2 * masks->n < masks->m ? format::to_string(*masks) : "";
-}
 
 std::vector<quant::LayerDecision> pack(graph::Graph& graph, const std::string& pattern,
                                        const std::vector<std::string>& weights) {

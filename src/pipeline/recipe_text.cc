@@ -112,7 +112,33 @@ void add_block(Lines& lines, const std::string& prefix, const sparsity::MaskConf
   lines.line(prefix + "whole_columns", config.rule == sparsity::BlockRule::kWholeColumns);
 }
 
-void add_sparsity(Lines& lines, const StageRecipe& stage) {
+// "64:2:4" where the fields are those of a pattern and nothing else is said, or "".
+std::string whole_pattern(const sparsity::SparseLayerConfig& layer) {
+  if (!layer.sparsity_level || !layer.sparse_block_shape || !layer.zeros_per_block || !layer.rule) {
+    return {};
+  }
+  sparsity::MaskConfig config;
+  config.sparsity_level = *layer.sparsity_level;
+  config.sparse_block_shape = *layer.sparse_block_shape;
+  config.zeros_per_block = *layer.zeros_per_block;
+  config.rule = *layer.rule;
+  return config.vnm() ? sparsity::pattern_name(config) : std::string();
+}
+
+void add_block_fields(Lines& lines, const sparsity::SparseLayerConfig& layer) {
+  if (layer.sparsity_level) {
+    lines.line("sparsity_level", *layer.sparsity_level);
+  }
+  if (layer.sparse_block_shape) {
+    lines.line("sparse_block_shape",
+               str_cat("[", (*layer.sparse_block_shape)[0], ", ", (*layer.sparse_block_shape)[1], "]"));
+  }
+  if (layer.zeros_per_block) {
+    lines.line("zeros_per_block", *layer.zeros_per_block);
+  }
+}
+
+void add_sparsity(Lines& lines, const StageRecipe& stage, LayerText layers) {
   if (stage.sparsifier) {
     const SparsifierRecipe& sparsifier = *stage.sparsifier;
     lines.line("sparsifier.name", text(sparsifier.name));
@@ -152,20 +178,18 @@ void add_sparsity(Lines& lines, const StageRecipe& stage) {
     if (!layer.why.empty()) {
       lines.line("why", text(layer.why));
     }
-    if (layer.sparsity_level && !transposable) {
-      lines.line("sparsity_level", *layer.sparsity_level);
+    const std::string pattern =
+        layers == LayerText::kPattern && !transposable ? whole_pattern(layer) : std::string();
+    if (!pattern.empty()) {
+      lines.line("pattern", text(pattern));
+    } else if (!transposable) {
+      add_block_fields(lines, layer);
     }
-    if (layer.sparse_block_shape && !transposable) {
-      lines.line("sparse_block_shape",
-                 str_cat("[", (*layer.sparse_block_shape)[0], ", ", (*layer.sparse_block_shape)[1], "]"));
-    }
-    if (layer.zeros_per_block && !transposable) {
-      lines.line("zeros_per_block", *layer.zeros_per_block);
     }
     if (layer.norm) {
       lines.line("norm", std::int64_t{*layer.norm});
     }
-    if (layer.rule && !transposable) {
+    if (pattern.empty() && layer.rule && !transposable) {
       lines.line("whole_columns", *layer.rule == sparsity::BlockRule::kWholeColumns);
     }
   }
@@ -213,7 +237,7 @@ void add_schedule(Lines& lines, const train::LrSchedule& schedule) {
   }
 }
 
-void add_stage(Lines& lines, const StageRecipe& stage) {
+void add_stage(Lines& lines, const StageRecipe& stage, LayerText layers) {
   lines.table("[[stage]]");
   lines.line("name", text(stage.name));  // first: recipe_differences reads it before the rest
   lines.line("kind", text(to_string(stage.kind)));
@@ -280,7 +304,7 @@ void add_stage(Lines& lines, const StageRecipe& stage) {
   if (stage.permute_channels) {
     lines.line("permute_channels", true);
   }
-  add_sparsity(lines, stage);
+  add_sparsity(lines, stage, layers);
 }
 
 bool ends_at_training(const Recipe& recipe) {
@@ -319,7 +343,7 @@ std::vector<std::string> training_lines(const std::string& canonical) {
 
 }  // namespace
 
-std::string canonical_text(const Recipe& recipe) {
+std::string canonical_text(const Recipe& recipe, LayerText layers) {
   Lines lines;
   lines.line("name", text(recipe.name));
   lines.line("seed", static_cast<std::int64_t>(recipe.seed));
@@ -332,7 +356,7 @@ std::string canonical_text(const Recipe& recipe) {
   }
   add_data(lines, recipe.data);
   for (const StageRecipe& stage : recipe.stages) {
-    add_stage(lines, stage);
+    add_stage(lines, stage, layers);
   }
   if (!ends_at_training(recipe)) {
     lines.table("[convert]");

@@ -83,4 +83,22 @@ RunData load_run_data(const Recipe& recipe) {
   return data;
 }
 
+train::CalibrationSet first_images(const RunData& data, const Recipe& recipe, std::int64_t images,
+                                   const std::string& where) {
+  const std::int64_t count = std::min(images, data.train.size());
+  const std::int64_t batch = std::min(recipe.data.batch, count);
+  const torch::Tensor pixels = data.train.images.narrow(0, 0, count);
+  if (count > 1 && (pixels == pixels.narrow(0, 0, 1)).all().item<bool>()) {
+    throw Error(ErrorCategory::kInvalidArgument, str_cat("all of the first ", count, " training images are the same"),
+                where, "calibrate with images that differ: raise 'images', or look at the data");
+  }
+  return {.batches = (count + batch - 1) / batch,
+          .batch =
+              [pixels, batch, count, normalize = recipe.data.normalize](std::int64_t index) {
+                const std::int64_t first = index * batch;
+                return train::normalize(pixels.narrow(0, first, std::min(batch, count - first)), normalize);
+              },
+          .progress = {}};
+}
+
 }  // namespace pare::pipeline

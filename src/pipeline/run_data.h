@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "pare/pipeline/recipe.h"
+#include "pare/train/calibration.h"
 #include "pare/train/dataset.h"
 
 namespace pare::pipeline {
@@ -23,5 +24,10 @@ struct RunData {
 // different sizes, normalization for another number of channels, fewer images than a batch or a limit needs, labels
 // without a class.
 [[nodiscard]] RunData load_run_data(const Recipe& recipe);
+
+// The first `images` of the training set, or all if there are fewer: as they are, in order, a batch of the recipe at a
+// time. `where` names the place in errors. Throws kInvalidArgument where all of them are the same.
+[[nodiscard]] train::CalibrationSet first_images(const RunData& data, const Recipe& recipe, std::int64_t images,
+                                                 const std::string& where);
 
 }  // namespace pare::pipeline

@@ -141,23 +141,9 @@ void StageRunner::save() {
   saved_ = Clock::now();
 }
 
-// Images of the training set as they are, in order, a batch at a time.
 train::CalibrationSet StageRunner::calibration_set() const {
-  const std::int64_t images = std::min(training_.stage().calibration_images, data_.train.size());
-  const std::int64_t batch = std::min(training_.recipe().data.batch, images);
-  const torch::Tensor pixels = data_.train.images.narrow(0, 0, images);
-  if (images > 1 && (pixels == pixels.narrow(0, 0, 1)).all().item<bool>()) {
-    throw Error(ErrorCategory::kInvalidArgument, str_cat("all of the first ", images, " training images are the same"),
-                str_cat("stage '", training_.stage().name, "', calibrate"),
-                "calibrate with images that differ: raise 'images', or look at the data");
-  }
-  return {.batches = (images + batch - 1) / batch,
-          .batch =
-              [pixels, batch, images, normalize = training_.recipe().data.normalize](std::int64_t index) {
-                const std::int64_t first = index * batch;
-                return train::normalize(pixels.narrow(0, first, std::min(batch, images - first)), normalize);
-              },
-          .progress = {}};
+  return first_images(data_, training_.recipe(), training_.stage().calibration_images,
+                      str_cat("stage '", training_.stage().name, "', calibrate"));
 }
 
 void StageRunner::begin_stage() {

@@ -102,6 +102,8 @@ FormatChoice choose_format(const LayerWork& work, WeightFormat stored, const for
   };
   FormatChoice choice;
   choice.format = stored;
+  const double weights = static_cast<double>(work.n) * static_cast<double>(work.k);
+  choice.time = weights * time(WeightFormat::kDense);
   if (stored == WeightFormat::kDense || isa == Isa::kScalar) return choice;
   choice.speed_up = time(WeightFormat::kDense) / time(stored);
   if (choice.speed_up < kLeastSpeedUp) {
@@ -111,6 +113,8 @@ FormatChoice choose_format(const LayerWork& work, WeightFormat stored, const for
                                                               : format::to_string(vnm);
     choice.note = str_cat("stored ", name, ", run dense: on this processor ", to_string(isa), " gains nothing from ",
                           name, " at ", work.m, " rows an image");
+  } else {
+    choice.time = weights * time(stored);
   }
   return choice;
 }

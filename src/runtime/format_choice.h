@@ -29,6 +29,7 @@ struct BlockSparsity {
 struct FormatChoice {
   kernels::WeightFormat format = kernels::WeightFormat::kDense;
   double speed_up = 1.0;  // predicted, of the form as stored over dense
+  double time = 0.0;      // predicted, of the form that runs: in times of reading one byte of weights from memory
   std::string note;       // why a form that is not the stored one was chosen, or ""
 };
 

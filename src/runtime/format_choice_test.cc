@@ -16,6 +16,19 @@ TEST(FormatChoice, DenseWeightsRunDense) {
   EXPECT_EQ(choice.note, "");
 }
 
+TEST(FormatChoice, PredictsTheTimeOfTheFormThatRuns) {
+  const auto time = [](const LayerWork& work, WeightFormat stored, CpuVendor vendor) {
+    return choose_format(work, stored, {64, 1, 4}, Isa::kAvx512Vbmi, vendor).time;
+  };
+  // 8 multiply-adds in the time of a byte, where there are many rows; with one row a byte a weight.
+  EXPECT_DOUBLE_EQ(time(kManyRows, WeightFormat::kDense, CpuVendor::kAmd), 196.0 * 256 * 2304 / 8);
+  EXPECT_DOUBLE_EQ(time(kOneRow, WeightFormat::kDense, CpuVendor::kAmd), 4096.0 * 4096);
+  EXPECT_DOUBLE_EQ(time(kManyRows, WeightFormat::kTwoFour, CpuVendor::kAmd), 0.70 * 196 * 256 * 2304 / 8);
+  EXPECT_DOUBLE_EQ(time(kOneRow, WeightFormat::kVnm, CpuVendor::kAmd), (0.25 + 0.25 / 64) * 4096 * 4096);
+  // Stored 2:4, run dense.
+  EXPECT_DOUBLE_EQ(time(kManyRows, WeightFormat::kTwoFour, CpuVendor::kIntel), 196.0 * 256 * 2304 / 8);
+}
+
 TEST(FormatChoice, TwoFourRunsAsStoredWhereShufflesAreFree) {
   const auto choice = choose_format(kManyRows, WeightFormat::kTwoFour, {}, Isa::kAvx512Vbmi, CpuVendor::kAmd);
   EXPECT_EQ(choice.format, WeightFormat::kTwoFour);
