@@ -307,6 +307,46 @@ TEST(QGemm, EveryKernelIsExactAtTheEdgeOfInt32) {
   }
 }
 
+// Codes from accumulators near the ends of int32: in columns 0 to 63 no multiplier makes them exceed it, in 64 to 127
+// some do, after that all.
+TEST(QGemm, EveryKernelClampsWhatExceedsInt32) {
+  constexpr std::int64_t m = 7, n = 150, k = 8;
+  constexpr std::int32_t kLargeBias = INT32_MAX - 255 * 128 * k;
+  constexpr float kMultipliers[] = {0.99999994F, 1e-9F, 1.0F, 1.5F, -2.0F, 3e30F};
+  const std::uint64_t seed = 17;
+  SCOPED_TRACE(seed);
+  Rng rng(seed);
+  for (const QGemmKernel& kernel : qgemm_kernels()) {
+    if (!runs_here(kernel.isa)) continue;
+    SCOPED_TRACE(kernel.name);
+    const testing::StoredWeights weights = testing::random_weights(rng, kernel.format, n, 1, k);
+    std::vector<std::int32_t> bias;
+    std::vector<float> multiplier;
+    for (std::int64_t j = 0; j < n; ++j) {
+      bias.push_back(kLargeBias * (static_cast<std::int32_t>(rng.below(3)) - 1));
+      multiplier.push_back(kMultipliers[j < 64 ? rng.below(2) : (j < 128 ? rng.below(6) : 2 + rng.below(4))]);
+    }
+    const std::vector<std::uint8_t> a(m * k, 255);
+    QGemmArgs args;
+    args.m = m;
+    args.n = n;
+    args.k = k;
+    args.epilogue.bias = bias.data();
+    args.epilogue.multiplier = multiplier.data();
+    args.epilogue.zero_point = 100;
+    args.epilogue.qmin = 3;
+    args.epilogue.qmax = 250;
+    std::vector<std::uint8_t> expected(static_cast<std::size_t>(m * n));
+    QGemmArgs reference = args;
+    reference.a = a.data();
+    reference.a_stride_bytes = k;
+    reference.c = expected.data();
+    reference.c_stride_elems = n;
+    reference_qgemm(reference, weights.reference_view(), weights.reference_format());
+    EXPECT_EQ(run_kernel(kernel, {m, n, k}, weights, a, k, n, args, false, 0xA5), expected);
+  }
+}
+
 TEST(QGemm, TableHasAKernelForEveryFormatAndIsa) {
   for (const WeightFormat format :
        {WeightFormat::kDense, WeightFormat::kTwoFour, WeightFormat::kVnm, WeightFormat::kBlock}) {

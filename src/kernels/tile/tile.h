@@ -155,6 +155,8 @@ struct PanelEpilogue {
   float hi;                                    // qmax - zero_point
   std::int32_t zero_point;
   std::int32_t qmin;
+  std::int32_t qmax;
+  bool exceeds_int32;  // an accumulator times its multiplier might; set by the AVX-512 tiles' prepare()
   bool to_f32;
   bool relu;               // to_f32 only
   const float* row_scale;  // of the tile's first row; or null
