@@ -29,7 +29,7 @@ void run(const TileSet& tiles, const QGemmArgs& args, std::int64_t m_begin, std:
         out[t * kTileRows + r] = static_cast<std::uint8_t*>(args.c) + row * args.c_stride_elems * out_bytes;
       }
       const float* row_scale = args.epilogue.row_scale == nullptr ? nullptr : args.epilogue.row_scale + m;
-      list[t] = {rows + t * kTileRows, out + t * kTileRows, height, 0, 1, row_scale};
+      list[t] = {rows + t * kTileRows, out + t * kTileRows, height, {0, 1}, row_scale};
       m += height;
     }
     run_panels(panel_run, list, count, n_begin, n_end, scratch);

@@ -108,7 +108,7 @@ void prepare_epilogue_avx512vnni(const PanelEpilogueSource& source, PanelEpilogu
   const __m512i zero_point = _mm512_set1_epi32(source.zero_point);
   for (std::int64_t j = 0; j < vectors; ++j) {
     __m512i sum = _mm512_setzero_si512();
-    for (std::int64_t tap = source.tap_begin; tap < source.tap_end; ++tap) {
+    for (std::int64_t tap = source.taps.begin; tap < source.taps.end; tap = source.taps.next(tap)) {
       sum = _mm512_add_epi32(sum, _mm512_load_si512(source.sums + (tap * vectors + j) * kLanes));
     }
     std::int32_t* start = epilogue.start + kLanes * j;

@@ -38,11 +38,16 @@ inline constexpr TileSet kTilesNeonI8mm{tile_dense_neon_i8mm, tile_two_four_neon
 // Of signed panels.
 inline constexpr TileSet kTilesAvx2{tile_dense_avx2, tile_two_four_avx2, tile_vnm_avx2, gather_vnm_avx2,
                                     prepare_epilogue_avx2};
-inline constexpr TileSet kTilesAvx512Vnni{tile_dense_avx512vnni, tile_two_four_avx512vnni, tile_vnm_avx512vnni,
-                                          gather_vnm_avx2, prepare_epilogue_avx512vnni};
+inline constexpr TileSet kTilesAvx512Vnni{tile_dense_avx512vnni,
+                                          tile_two_four_avx512vnni,
+                                          tile_vnm_avx512vnni,
+                                          gather_vnm_avx2,
+                                          prepare_epilogue_avx512vnni,
+                                          nullptr,
+                                          true};
 // The byte permutes of VBMI pick activations inside the product's loop. Of panels whose V:N:M has no gathering.
 inline constexpr TileSet kTilesAvx512Vbmi{tile_dense_avx512vnni,       tile_two_four_avx512vnni, nullptr, nullptr,
-                                          prepare_epilogue_avx512vnni, tile_vnm_avx512vbmi};
+                                          prepare_epilogue_avx512vnni, tile_vnm_avx512vbmi,      true};
 #endif
 
 }  // namespace pare::kernels
