@@ -196,6 +196,41 @@ TEST(QGemm, EveryKernelIsExactForExtremeCodes) {
   }
 }
 
+// float32 results of more than 4 MiB, which kernels may write past the caches, in rows of whole lines and of others.
+TEST(QGemm, EveryKernelIsExactForLargeFloatResults) {
+  constexpr std::int64_t m = 1030, n = 1104, k = 4;
+  const std::uint64_t seed = 5;
+  SCOPED_TRACE(seed);
+  Rng rng(seed);
+  for (const QGemmKernel& kernel : qgemm_kernels()) {
+    if (!runs_here(kernel.isa) || kernel.isa == Isa::kScalar) continue;
+    SCOPED_TRACE(kernel.name);
+    const testing::StoredWeights weights = testing::random_weights(rng, kernel.format, n, 1, k);
+    std::vector<std::uint8_t> a(m * k);
+    for (std::uint8_t& code : a) code = static_cast<std::uint8_t>(rng.below(256));
+    const std::vector<std::int32_t> bias(n, -5);
+    const std::vector<float> multiplier(n, 0.37F);
+    QGemmArgs args;
+    args.a_zero_point = 9;
+    args.m = m;
+    args.n = n;
+    args.k = k;
+    args.epilogue.output = Epilogue::Output::kF32;
+    args.epilogue.bias = bias.data();
+    args.epilogue.multiplier = multiplier.data();
+    std::vector<std::uint8_t> expected(static_cast<std::size_t>(m * n) * sizeof(float));
+    QGemmArgs reference = args;
+    reference.a = a.data();
+    reference.a_stride_bytes = k;
+    reference.c = expected.data();
+    reference.c_stride_elems = n;
+    reference_qgemm(reference, weights.reference_view(), weights.reference_format());
+    for (const std::int64_t stride : {n, n + 1}) {
+      EXPECT_TRUE(run_kernel(kernel, {m, n, k}, weights, a, k, stride, args, true, 0xA5) == expected) << stride;
+    }
+  }
+}
+
 // Hand-computed, so that reference and kernels cannot share a mistake.
 TEST(QGemm, ReferenceGivesTheFormulaOnASmallExample) {
   const std::vector<std::uint8_t> a = {3, 5, 10};

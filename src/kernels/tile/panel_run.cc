@@ -166,6 +166,7 @@ void run_panels(const PanelRun& run, const PanelTile* tiles, std::int64_t count,
         run.tiles->prepare(
             {run.epilogue, n, panel.columns, sums, sums + layout.taps * panel.vectors * kLanes, taps, run.zero_point},
             epilogue);
+        epilogue.streams = run.streams;
       }
       epilogue.row_scale = tile.row_scale;
       args.rows = tile.rows;

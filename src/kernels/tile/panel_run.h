@@ -24,6 +24,7 @@ struct PanelRun {
   const Epilogue* epilogue = nullptr;
   std::int32_t zero_point = 0;  // of the activations
   std::int64_t n = 0;           // columns of C
+  bool streams = false;         // float32 results: past the caches; TileSet::finish_streams comes after the last panel
 };
 
 // Whether tiles may leave taps out of the middle of the panel.

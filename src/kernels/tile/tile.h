@@ -159,6 +159,7 @@ struct PanelEpilogue {
   bool exceeds_int32;  // an accumulator times its multiplier might; set by the AVX-512 tiles' prepare()
   bool to_f32;
   bool relu;               // to_f32 only
+  bool streams;            // to_f32 only, and a wish: past the caches
   const float* row_scale;  // of the tile's first row; or null
   std::int64_t columns;
 };
@@ -235,6 +236,8 @@ struct TileSet {
   void (*prepare)(const PanelEpilogueSource& source, PanelEpilogue& epilogue);
   // Instead of vnm and gather_vnm, which are null then: tiles that need no gathering, and panels of kind kPermuted.
   TileKernel (*vnm_permuted)(std::int64_t rows, std::int64_t vectors, VnmShape shape, bool own_indices) = nullptr;
+  // What makes results that were written past the caches visible to other threads; null if none are written so.
+  void (*finish_streams)() = nullptr;
   bool skips_taps = false;  // dense, two_four and vnm_permuted know TileArgs::line_taps
 };
 

@@ -27,6 +27,7 @@ void store_rows(const std::int32_t* lanes, std::int64_t rows, const PanelEpilogu
     if (e.row_scale != nullptr) bias[j] = _mm512_load_ps(e.real_bias + kLanes * j);
     mask[j] = column_mask(e.columns, j);
   }
+  const bool streams = e.streams && e.columns == kLanes * kVectors;
   for (std::int64_t r = 0; r < rows; ++r, lanes += kLanes * kVectors) {
     __m512i v[kVectors];
     for (int j = 0; j < kVectors; ++j) {
@@ -40,6 +41,10 @@ void store_rows(const std::int32_t* lanes, std::int64_t rows, const PanelEpilogu
     }
     if constexpr (kVectors == 4) transpose_blocks(v);
     auto* to = static_cast<float*>(out[r]);
+    if (streams && reinterpret_cast<std::uintptr_t>(to) % 64 == 0) {
+      for (int j = 0; j < kVectors; ++j) _mm512_stream_ps(to + kLanes * j, _mm512_castsi512_ps(v[j]));
+      continue;
+    }
     for (int j = 0; j < kVectors; ++j) {
       _mm512_mask_storeu_ps(to + kLanes * j, mask[j], _mm512_castsi512_ps(v[j]));
     }
@@ -92,6 +97,8 @@ void store_f32_avx512vnni(const std::int32_t* lanes, std::int64_t rows, std::int
       store_rows<1>, store_rows<2>, store_rows<3>, store_rows<4>};
   kStore[vectors - 1](lanes, rows, e, out);
 }
+
+void finish_streams_avx512vnni() { _mm_sfence(); }
 
 void prepare_epilogue_avx512vnni(const PanelEpilogueSource& source, PanelEpilogue& epilogue) {
   const Epilogue& e = *source.epilogue;
