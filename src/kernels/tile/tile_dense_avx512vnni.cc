@@ -33,13 +33,9 @@ void run(const TileArgs& args) {
           __m512i a[kRows];
           PARE_UNROLL for (int r = 0; r < kRows; ++r) a[r] = broadcast_4(row[r] + k + 4 * half);
           step(acc, values, a);
-          if constexpr (kRows == 1) {
-            // One row reads every weight once: what counts is that they are on their way.
-            PARE_UNROLL for (int j = 0; j < kVectors; ++j) {
-              _mm_prefetch(reinterpret_cast<const char*>(values + 4096 + 64 * j), _MM_HINT_T0);
-            }
-          }
         }
+        // One row reads every weight once, in order, and the processor fetches ahead better alone
+        // (docs/performance.md).
         if constexpr (kRows > 1) {
           prefetch(next);
           next += args.prefetch_step;

@@ -79,11 +79,6 @@ void run(const TileArgs& args) {
           copy_last_block(rows, k, args.c - k, last);
           PARE_UNROLL for (int r = 0; r < kRows; ++r) row[r] = last + r * kBlock - k;
         }
-        if constexpr (kRows == 1) {
-          PARE_UNROLL for (int line = 0; line < 5 * kVectors; ++line) {
-            _mm_prefetch(reinterpret_cast<const char*>(block + 4096 + 64 * line), _MM_HINT_T0);
-          }
-        }
         full_step<kRows, kVectors, kControl, 0>(acc, block, control, row, k);
         touch();
         full_step<kRows, kVectors, kControl, 1>(acc, block, control, row, k);

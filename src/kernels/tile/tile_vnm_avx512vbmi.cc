@@ -80,11 +80,7 @@ void run(const TileArgs& args) {
               acc[r][j] = _mm512_dpbusd_epi32(acc[r][j], a[j % kSets], w[j]);
             }
           }
-          if constexpr (kRows == 1) {
-            PARE_UNROLL for (int j = 0; j < kVectors; ++j) {
-              _mm_prefetch(reinterpret_cast<const char*>(values + 4096 + 64 * j), _MM_HINT_T0);
-            }
-          } else {
+          if constexpr (kRows > 1) {
             prefetch(next);
             next += args.prefetch_step;
           }
