@@ -1,17 +1,37 @@
 #include "pare/runtime/arena.h"
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include <algorithm>
-#include <new>
 #include <numeric>
 
 namespace pare::runtime {
 
-AlignedBytes::AlignedBytes(std::size_t bytes)
-    : data_(static_cast<std::byte*>(::operator new[](bytes, std::align_val_t{kAlignmentBytes}))), size_(bytes) {}
+namespace {
 
-void AlignedBytes::Free::operator()(std::byte* data) const noexcept {
-  ::operator delete[](data, std::align_val_t{kAlignmentBytes});
+constexpr std::size_t kHugePageBytes = std::size_t{2} << 20;
+constexpr std::size_t kLeastHugePages = 2;
+
+std::align_val_t alignment_of(std::size_t bytes) {
+  return std::align_val_t{bytes >= kLeastHugePages * kHugePageBytes ? kHugePageBytes : kAlignmentBytes};
 }
+
+}  // namespace
+
+AlignedBytes::AlignedBytes(std::size_t bytes)
+    : data_(static_cast<std::byte*>(::operator new[](bytes, alignment_of(bytes))), Free{alignment_of(bytes)}),
+      size_(bytes) {
+#if defined(__linux__)
+  // Whole huge pages only; refusal does no harm.
+  if (bytes >= kLeastHugePages * kHugePageBytes) {
+    madvise(data_.get(), bytes / kHugePageBytes * kHugePageBytes, MADV_HUGEPAGE);
+  }
+#endif
+}
+
+void AlignedBytes::Free::operator()(std::byte* data) const noexcept { ::operator delete[](data, alignment); }
 
 ArenaLayout place_buffers(std::span<const BufferRequest> requests) {
   std::vector<std::size_t> by_size(requests.size());

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <new>
 #include <span>
 #include <vector>
 
@@ -10,7 +11,8 @@ namespace pare::runtime {
 
 inline constexpr std::size_t kAlignmentBytes = 64;
 
-// Memory on a 64-byte boundary, not initialized. Throws std::bad_alloc.
+// Memory on a 64-byte boundary, not initialized. Throws std::bad_alloc. From 4 MiB on it lies on huge pages where the
+// kernel grants them to who asks (transparent_hugepage `madvise` or `always`); that makes no more of it resident.
 class AlignedBytes {
  public:
   AlignedBytes() = default;
@@ -21,9 +23,10 @@ class AlignedBytes {
 
  private:
   struct Free {
+    std::align_val_t alignment;
     void operator()(std::byte* data) const noexcept;
   };
-  std::unique_ptr<std::byte[], Free> data_;
+  std::unique_ptr<std::byte[], Free> data_{nullptr, Free{std::align_val_t{kAlignmentBytes}}};
   std::size_t size_ = 0;
 };
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 #include "pare/base/rng.h"
@@ -58,6 +59,17 @@ TEST(AlignedBytes, StandOnTheirBoundary) {
     const AlignedBytes memory(bytes);
     EXPECT_EQ(memory.size(), bytes);
     EXPECT_EQ(reinterpret_cast<std::uintptr_t>(memory.data()) % kAlignmentBytes, 0U);
+  }
+}
+
+TEST(AlignedBytes, LargeOnesBeginAtAHugePageAndAreWritableToTheirEnd) {
+  constexpr std::size_t kHugePage = std::size_t{2} << 20;
+  for (const std::size_t bytes : {2 * kHugePage, 3 * kHugePage + 1}) {
+    AlignedBytes memory;
+    memory = AlignedBytes(bytes);
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(memory.data()) % kHugePage, 0U);
+    std::memset(memory.data(), 0x5A, bytes);
+    EXPECT_EQ(memory.data()[bytes - 1], std::byte{0x5A});
   }
 }
 

@@ -155,7 +155,7 @@ struct Product {
         rows[t * kTileRows + r] = a + row * a_stride;
         out[t * kTileRows + r] = reinterpret_cast<std::uint8_t*>(c + row * c_stride);
       }
-      list[t] = {rows + t * kTileRows, out + t * kTileRows, height, 0, 1};
+      list[t] = {rows + t * kTileRows, out + t * kTileRows, height, {0, 1}};
       m += height;
     }
     run_panels({&tiles, packed, &epilogue, zero_point, n}, list, count, 0, n, nullptr);

@@ -70,6 +70,14 @@ std::vector<Case> shape_grid() {
     below.out_h = 3;
     cases.push_back({4, below});
   }
+  // Pixels whose windows reach beyond the image to the left or right have tiles of their own: many images a block,
+  // parts of an image a block, two kinds of column on either side, other kinds with a stride, images narrower than the
+  // kernel.
+  cases.push_back({16, conv(4, 4, 32, 70, 3, 3, 1, 1, 1)});
+  cases.push_back({5, conv(8, 8, 64, 64, 5, 5, 1, 1, 2)});
+  cases.push_back({1, conv(60, 9, 48, 64, 3, 3, 1, 1, 1)});
+  cases.push_back({3, conv(15, 14, 16, 66, 3, 5, 2, 1, 2)});
+  cases.push_back({25, conv(2, 2, 64, 64, 5, 5, 1, 1, 2)});
   QConvShape uneven = conv(8, 8, 3, 4, 3, 3, 1, 1, 1);  // strides, dilations and pads that differ by axis
   uneven.stride_w = 2;
   uneven.dilation_h = 3;

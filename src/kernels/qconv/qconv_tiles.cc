@@ -13,8 +13,11 @@ namespace pare::kernels {
 
 namespace {
 
-// 34 tiles: the 14 x 14 pixels of a common last stage fit into one block.
-constexpr std::int64_t kBlockTiles = 34;
+// The 14 x 14 pixels of a common last stage fit into one block, and what a group of lines needs beyond full tiles: one
+// for each kind of border.
+constexpr std::int64_t kBlockTiles = 44;
+constexpr std::int64_t kLineSlackTiles = 3;
+constexpr std::int64_t kColumnSlack = 9;
 
 // Output lines whose input lines are copied for a block.
 constexpr std::int64_t kBlockLines = 16;
@@ -55,94 +58,195 @@ struct Scratch {
   }
 };
 
-// Cuts output pixels, in the order of memory, into tiles. It runs once for every tile of every image, so it counts
-// along lines instead of dividing.
+// Cuts output pixels into tiles, a group of lines at a time: those of a group that have the same taps follow each
+// other, line by line. It runs once for every tile of every image, so it counts along lines instead of dividing.
 class Tiler {
  public:
-  Tiler(const QConvArgs& args, const PanelLayout& layout, const Scratch& scratch, std::int64_t begin, std::int64_t end)
+  // Lines [begin, end) of all images.
+  Tiler(const TileSet& tiles, const QConvArgs& args, const PanelLayout& layout, const Scratch& scratch,
+        std::int64_t begin, std::int64_t end)
       : args_(args),
         s_(args.shape),
         layout_(layout),
         scratch_(scratch),
         out_stride_(s_.out_c * (args.epilogue.output == Epilogue::Output::kU8 ? 1 : 4)),
+        leaves_columns_out_(skips_taps(tiles, layout) && many_columns_outside()),
+        group_lines_(lines_of_group()),
         end_(end),
-        pixel_(begin),
-        image_(begin / (s_.out_h * s_.out_w)),
-        y_(begin / s_.out_w % s_.out_h),
-        x_(begin % s_.out_w) {}
+        group_begin_(begin),
+        group_end_(begin),
+        columns_end_(s_.out_w) {}
 
-  // Cuts the pixels that are left into tiles until the block is full; returns their number, 0 at the end.
+  // Cuts the next pixels into tiles until the block or the group is full; returns their number, 0 at the end.
   std::int64_t fill() {
     std::int64_t count = 0;
     lines_used_ = 0;
     line_ready_ = false;
-    while (pixel_ < end_ && count < kBlockTiles) {
-      if (run_left_ == 0) begin_run();
+    if (class_left_ == 0 && !next_class() && !(next_group() && next_class())) return 0;
+    do {
       // Tiles of nearly equal height among pixels with the same taps.
-      const std::int64_t height = ceil_div(run_left_, ceil_div(run_left_, kTileRows));
+      const std::int64_t height = ceil_div(class_left_, ceil_div(class_left_, kTileRows));
       if (layout_.line_taps && lines_used_ + height > kBlockLines) break;
+      class_left_ -= height;
       make_tile(height, count);
-      run_left_ -= height;
       ++count;
-    }
+    } while (count < kBlockTiles && (class_left_ > 0 || next_class()));
     return count;
   }
 
   [[nodiscard]] const PanelTile* tiles() const { return tiles_; }
 
  private:
-  struct Taps {
+  // Lines or columns of the kernel that lie in the image; none if begin = end.
+  struct Inside {
     std::int64_t begin, end;
-    friend bool operator==(const Taps&, const Taps&) = default;
+    friend bool operator==(const Inside&, const Inside&) = default;
   };
 
-  // Lines of the kernel that lie in the image; none if begin = end.
-  [[nodiscard]] Taps kernel_lines(std::int64_t y) const {
-    const std::int64_t top = y * s_.stride_h - s_.pad_top;
-    Taps lines{0, s_.kernel_h};
-    while (lines.begin < lines.end && top + lines.begin * s_.dilation_h < 0) ++lines.begin;
-    while (lines.end > lines.begin && top + (lines.end - 1) * s_.dilation_h >= s_.in_h) --lines.end;
+  static Inside inside(std::int64_t first, std::int64_t kernel, std::int64_t dilation, std::int64_t extent) {
+    Inside lines{0, kernel};
+    while (lines.begin < lines.end && first + lines.begin * dilation < 0) ++lines.begin;
+    while (lines.end > lines.begin && first + (lines.end - 1) * dilation >= extent) --lines.end;
     return lines;
   }
-
-  // Taps of these lines; a pixel that has none takes them all, from the row of zero points.
-  [[nodiscard]] Taps taps_of_line(std::int64_t y) const {
-    const Taps lines = kernel_lines(y);
-    const std::int64_t line_taps = layout_.line_taps ? 1 : s_.kernel_w;
-    return lines.begin == lines.end ? Taps{0, layout_.taps} : Taps{lines.begin * line_taps, lines.end * line_taps};
+  [[nodiscard]] Inside kernel_lines(std::int64_t y) const {
+    return inside(y * s_.stride_h - s_.pad_top, s_.kernel_h, s_.dilation_h, s_.in_h);
+  }
+  [[nodiscard]] Inside kernel_columns(std::int64_t x) const {
+    return inside(x * s_.stride_w - s_.pad_left, s_.kernel_w, s_.dilation_w, s_.in_w);
+  }
+  // One past the last column with the kernel columns of x.
+  [[nodiscard]] std::int64_t columns_like(std::int64_t x) const {
+    const Inside columns = kernel_columns(x);
+    while (++x < s_.out_w && kernel_columns(x) == columns) {
+    }
+    return x;
   }
 
-  // A run of lines with the same taps, from the next pixel on.
-  void begin_run() {
-    taps_ = taps_of_line(y_);
-    run_left_ = s_.out_w - x_;
-    const std::int64_t most = end_ - pixel_;
-    for (std::int64_t y = y_ + 1; run_left_ < most; ++y, run_left_ += s_.out_w) {
-      if (y == s_.out_h) y = 0;
-      if (taps_of_line(y) != taps_) break;
+  // The fewest taps in a hundred that are worth tiles of their own.
+  static constexpr std::int64_t kLeastPercent = 3;
+
+  [[nodiscard]] bool many_columns_outside() const {
+    if (layout_.line_taps) return false;
+    std::int64_t outside = 0;
+    for (std::int64_t x = 0; x < s_.out_w; ++x) {
+      const Inside columns = kernel_columns(x);
+      outside += s_.kernel_w - (columns.end - columns.begin);
     }
-    run_left_ = at_most(run_left_, most);
+    return outside * 100 >= s_.out_w * s_.kernel_w * kLeastPercent;
+  }
+
+  // What pixels cost, in taps of a row. Tiles of fewer than four rows take the time of four: their weights come from
+  // the second-level cache. One tap more is for the tile's epilogue.
+  static std::int64_t work(std::int64_t pixels, std::int64_t taps) {
+    const std::int64_t tiles = ceil_div(pixels, kTileRows);
+    return (pixels > 4 * tiles ? pixels : 4 * tiles) * taps + tiles;
+  }
+
+  // Whether pixels of the same lines whose windows reach beyond the image to the left or right are worth tiles of their
+  // own; these taps are left out of them then.
+  [[nodiscard]] bool pays_to_split_columns() const {
+    const std::int64_t lines = lines_.end - lines_.begin;
+    std::int64_t split = 0;
+    for (std::int64_t x = 0; x < s_.out_w;) {
+      const Inside columns = kernel_columns(x);
+      const std::int64_t end = columns_like(x);
+      split += work(class_lines_ * (end - x), lines * (columns.end - columns.begin));
+      x = end;
+    }
+    return split * 100 <= work(class_lines_ * s_.out_w, lines * s_.kernel_w) * (100 - kLeastPercent);
+  }
+
+  // As many as fill a block: whole images or equal parts of one.
+  [[nodiscard]] std::int64_t lines_of_group() const {
+    const std::int64_t tiles = kBlockTiles - (leaves_columns_out_ ? kColumnSlack : kLineSlackTiles);
+    const std::int64_t most = tiles * kTileRows / s_.out_w;
+    if (most >= s_.out_h) return most - most % s_.out_h;
+    return most < 1 ? 1 : ceil_div(s_.out_h, ceil_div(s_.out_h, most));
+  }
+
+  // Taps of pixels with these lines and columns; those without any take them all, from the row of zero points.
+  [[nodiscard]] TapRange taps_of(const Inside& lines, const Inside& columns) const {
+    if (lines.begin == lines.end || columns.begin == columns.end) return {0, layout_.taps};
+    if (layout_.line_taps) return {lines.begin, lines.end};
+    TapRange taps{lines.begin * s_.kernel_w + columns.begin, (lines.end - 1) * s_.kernel_w + columns.end};
+    if (columns.end - columns.begin < s_.kernel_w) {
+      taps.line_taps = columns.end - columns.begin;
+      taps.line_step = s_.kernel_w;
+    }
+    return taps;
+  }
+
+  bool next_group() {
+    if (group_end_ == end_) return false;
+    group_begin_ = group_end_;
+    group_end_ = at_most(group_begin_ + group_lines_, end_);
+    // Lines of an image that the group has.
+    const std::int64_t y = group_begin_ % s_.out_h;
+    const bool one_image = y + group_end_ - group_begin_ <= s_.out_h;
+    lines_end_ = one_image ? y : 0;
+    group_lines_end_ = one_image ? y + group_end_ - group_begin_ : s_.out_h;
+    return true;
+  }
+
+  // The group's next pixels that have the same taps.
+  bool next_class() {
+    if (columns_end_ < s_.out_w) {
+      columns_begin_ = columns_end_;
+      first_line();
+    } else {
+      columns_begin_ = 0;
+      do {
+        if (lines_end_ == group_lines_end_) return false;
+        lines_begin_ = lines_end_++;
+        lines_ = kernel_lines(lines_begin_);
+        while (lines_end_ < group_lines_end_ && kernel_lines(lines_end_) == lines_) ++lines_end_;
+      } while (!first_line());
+      splits_columns_ = leaves_columns_out_ && pays_to_split_columns();
+    }
+    columns_end_ = splits_columns_ ? columns_like(columns_begin_) : s_.out_w;
+    taps_ = taps_of(lines_, splits_columns_ ? kernel_columns(columns_begin_) : Inside{0, s_.kernel_w});
+    x_ = columns_begin_;
+    class_left_ = class_lines_ * (columns_end_ - columns_begin_);
+    line_ready_ = false;
+    return true;
+  }
+
+  // The group's first line of the class, and how many there are; false if there is none.
+  bool first_line() {
+    class_lines_ = 0;
+    std::int64_t image = group_begin_ / s_.out_h;
+    std::int64_t y = group_begin_ % s_.out_h;
+    for (std::int64_t line = group_begin_; line < group_end_; ++line) {
+      if (y >= lines_begin_ && y < lines_end_ && class_lines_++ == 0) {
+        image_ = image;
+        y_ = y;
+      }
+      if (++y < s_.out_h) continue;
+      y = 0;
+      ++image;
+    }
+    return class_lines_ > 0;
   }
 
   void begin_line() {
     line_ready_ = true;
+    line_out_ = static_cast<std::uint8_t*>(args_.y) + (image_ * s_.out_h + y_) * s_.out_w * out_stride_;
     if (layout_.line_taps) {
       line_first_ = copy_lines();
       return;
     }
-    const Taps lines = kernel_lines(y_);
-    line_is_padding_ = lines.begin == lines.end;
+    line_is_padding_ = lines_.begin == lines_.end;
     const std::int64_t top = y_ * s_.stride_h - s_.pad_top;
     line_first_ = args_.x + ((image_ * s_.in_h + top) * s_.in_w - s_.pad_left) * s_.in_c;
   }
 
   void advance() {
-    ++pixel_;
-    if (++x_ < s_.out_w) return;
-    x_ = 0;
+    if (++x_ < columns_end_) return;
+    x_ = columns_begin_;
     line_ready_ = false;
-    if (++y_ < s_.out_h) return;
-    y_ = 0;
+    if (++y_ < lines_end_) return;
+    y_ = lines_begin_;
     ++image_;
   }
 
@@ -150,7 +254,7 @@ class Tiler {
   void make_tile(std::int64_t height, std::int64_t index) {
     const std::uint8_t** rows = scratch_.rows + index * layout_.taps * kTileRows;
     std::uint8_t** out = out_ + index * kTileRows;
-    tiles_[index] = {rows, out, height, taps_.begin, taps_.end};
+    tiles_[index] = {rows, out, height, taps_};
     const std::uint8_t* first[kTileRows] = {};  // of each pixel: what its first tap reads
     std::int64_t left[kTileRows] = {};          // and in which column
     const std::int64_t last_left = s_.in_w - (s_.kernel_w - 1) * s_.dilation_w - 1;
@@ -166,7 +270,7 @@ class Tiler {
       first[r] = line_first_ + x_ * s_.stride_w * s_.in_c;
       left[r] = line_is_padding_ ? s_.in_w : x_ * s_.stride_w - s_.pad_left;
       at_border = at_border || left[r] < 0 || left[r] > last_left;
-      out[r] = static_cast<std::uint8_t*>(args_.y) + pixel_ * out_stride_;
+      out[r] = line_out_ + x_ * out_stride_;
       advance();
     }
     if (layout_.line_taps) {
@@ -190,8 +294,10 @@ class Tiler {
     const QConvShape s = s_;
     const std::uint8_t* const zero_row = scratch_.zero_row;
     const auto width = static_cast<std::uint64_t>(s.in_w);
-    for (std::int64_t ky = taps_.begin / s.kernel_w; ky < taps_.end / s.kernel_w; ++ky) {
-      for (std::int64_t kx = 0; kx < s.kernel_w; ++kx, rows += kTileRows) {
+    const std::int64_t kx_begin = taps_.begin % s.kernel_w;
+    const std::int64_t kx_end = (taps_.end - 1) % s.kernel_w + 1;
+    for (std::int64_t ky = taps_.begin / s.kernel_w; ky * s.kernel_w < taps_.end; ++ky) {
+      for (std::int64_t kx = kx_begin; kx < kx_end; ++kx, rows += kTileRows) {
         const std::int64_t dx = kx * s.dilation_w;
         const std::int64_t offset = (ky * s.dilation_h * s.in_w + dx) * s.in_c;
         for (std::int64_t r = 0; r < kTileRows; ++r) {
@@ -231,15 +337,25 @@ class Tiler {
   const PanelLayout& layout_;
   const Scratch& scratch_;
   std::int64_t out_stride_;
+  bool leaves_columns_out_;
+  std::int64_t group_lines_;
   std::int64_t end_;
-  // The next pixel: its number, and where it lies.
-  std::int64_t pixel_, image_, y_, x_;
+  std::int64_t group_begin_, group_end_;
+  std::int64_t group_lines_end_ = 0;
+  bool splits_columns_ = false;
+  // The pixels with the same taps: these lines and columns of every image, as far as they are the group's.
+  std::int64_t lines_begin_ = 0, lines_end_ = 0, columns_begin_ = 0, columns_end_;
+  std::int64_t class_lines_ = 0;
+  std::int64_t class_left_ = 0;  // of them, not in tiles yet
+  Inside lines_{0, 0};
+  TapRange taps_{0, 0};
+  // The next pixel.
+  std::int64_t image_ = 0, y_ = 0, x_ = 0;
   bool line_ready_ = false;  // the following belongs to its line
   bool line_is_padding_ = false;
+  std::uint8_t* line_out_ = nullptr;
   const std::uint8_t* line_first_ = nullptr;  // what the first tap of column 0 reads
-  Taps taps_{0, 0};
-  std::int64_t run_left_ = 0;    // pixels from the next on that have these taps
-  std::int64_t lines_used_ = 0;  // of kBlockLines
+  std::int64_t lines_used_ = 0;               // of kBlockLines
   PanelTile tiles_[kBlockTiles];
   std::uint8_t* out_[kBlockTiles * kTileRows];
 };
@@ -250,7 +366,7 @@ void run(const TileSet& tiles, const QConvArgs& args, std::int64_t row_begin, st
   const PanelLayout& layout = layout_of(args.packed);
   const Scratch scratch(s, layout, memory);
   std::memset(scratch.zero_row, args.x_zero_point, static_cast<std::size_t>(layout.c));
-  Tiler tiler(args, layout, scratch, row_begin * s.out_w, row_end * s.out_w);
+  Tiler tiler(tiles, args, layout, scratch, row_begin, row_end);
   const PanelRun panel_run{&tiles, args.packed, &args.epilogue, args.x_zero_point, s.out_c};
   while (const std::int64_t count = tiler.fill()) {
     run_panels(panel_run, tiler.tiles(), count, 0, s.out_c, scratch.panels);

@@ -196,6 +196,41 @@ TEST(QGemm, EveryKernelIsExactForExtremeCodes) {
   }
 }
 
+// float32 results of more than 4 MiB, which kernels may write past the caches, in rows of whole lines and of others.
+TEST(QGemm, EveryKernelIsExactForLargeFloatResults) {
+  constexpr std::int64_t m = 1030, n = 1104, k = 4;
+  const std::uint64_t seed = 5;
+  SCOPED_TRACE(seed);
+  Rng rng(seed);
+  for (const QGemmKernel& kernel : qgemm_kernels()) {
+    if (!runs_here(kernel.isa) || kernel.isa == Isa::kScalar) continue;
+    SCOPED_TRACE(kernel.name);
+    const testing::StoredWeights weights = testing::random_weights(rng, kernel.format, n, 1, k);
+    std::vector<std::uint8_t> a(m * k);
+    for (std::uint8_t& code : a) code = static_cast<std::uint8_t>(rng.below(256));
+    const std::vector<std::int32_t> bias(n, -5);
+    const std::vector<float> multiplier(n, 0.37F);
+    QGemmArgs args;
+    args.a_zero_point = 9;
+    args.m = m;
+    args.n = n;
+    args.k = k;
+    args.epilogue.output = Epilogue::Output::kF32;
+    args.epilogue.bias = bias.data();
+    args.epilogue.multiplier = multiplier.data();
+    std::vector<std::uint8_t> expected(static_cast<std::size_t>(m * n) * sizeof(float));
+    QGemmArgs reference = args;
+    reference.a = a.data();
+    reference.a_stride_bytes = k;
+    reference.c = expected.data();
+    reference.c_stride_elems = n;
+    reference_qgemm(reference, weights.reference_view(), weights.reference_format());
+    for (const std::int64_t stride : {n, n + 1}) {
+      EXPECT_TRUE(run_kernel(kernel, {m, n, k}, weights, a, k, stride, args, true, 0xA5) == expected) << stride;
+    }
+  }
+}
+
 // Hand-computed, so that reference and kernels cannot share a mistake.
 TEST(QGemm, ReferenceGivesTheFormulaOnASmallExample) {
   const std::vector<std::uint8_t> a = {3, 5, 10};
@@ -304,6 +339,46 @@ TEST(QGemm, EveryKernelIsExactAtTheEdgeOfInt32) {
       const std::vector<std::uint8_t> bytes = run_kernel(kernel, {1, 1, kElems}, weights, a, kElems, 1, args, false, 0);
       EXPECT_EQ(*reinterpret_cast<const float*>(bytes.data()), static_cast<float>(sign * std::int64_t{INT32_MAX}));
     }
+  }
+}
+
+// Codes from accumulators near the ends of int32: in columns 0 to 63 no multiplier makes them exceed it, in 64 to 127
+// some do, after that all.
+TEST(QGemm, EveryKernelClampsWhatExceedsInt32) {
+  constexpr std::int64_t m = 7, n = 150, k = 8;
+  constexpr std::int32_t kLargeBias = INT32_MAX - 255 * 128 * k;
+  constexpr float kMultipliers[] = {0.99999994F, 1e-9F, 1.0F, 1.5F, -2.0F, 3e30F};
+  const std::uint64_t seed = 17;
+  SCOPED_TRACE(seed);
+  Rng rng(seed);
+  for (const QGemmKernel& kernel : qgemm_kernels()) {
+    if (!runs_here(kernel.isa)) continue;
+    SCOPED_TRACE(kernel.name);
+    const testing::StoredWeights weights = testing::random_weights(rng, kernel.format, n, 1, k);
+    std::vector<std::int32_t> bias;
+    std::vector<float> multiplier;
+    for (std::int64_t j = 0; j < n; ++j) {
+      bias.push_back(kLargeBias * (static_cast<std::int32_t>(rng.below(3)) - 1));
+      multiplier.push_back(kMultipliers[j < 64 ? rng.below(2) : (j < 128 ? rng.below(6) : 2 + rng.below(4))]);
+    }
+    const std::vector<std::uint8_t> a(m * k, 255);
+    QGemmArgs args;
+    args.m = m;
+    args.n = n;
+    args.k = k;
+    args.epilogue.bias = bias.data();
+    args.epilogue.multiplier = multiplier.data();
+    args.epilogue.zero_point = 100;
+    args.epilogue.qmin = 3;
+    args.epilogue.qmax = 250;
+    std::vector<std::uint8_t> expected(static_cast<std::size_t>(m * n));
+    QGemmArgs reference = args;
+    reference.a = a.data();
+    reference.a_stride_bytes = k;
+    reference.c = expected.data();
+    reference.c_stride_elems = n;
+    reference_qgemm(reference, weights.reference_view(), weights.reference_format());
+    EXPECT_EQ(run_kernel(kernel, {m, n, k}, weights, a, k, n, args, false, 0xA5), expected);
   }
 }
 

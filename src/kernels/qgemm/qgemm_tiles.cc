@@ -9,10 +9,16 @@ namespace {
 
 constexpr std::int64_t kBlockRows = 22 * kTileRows;
 
+// Results of so many bytes are not in the second-level cache any more when they are read. Writing them past it saves
+// reading their lines first.
+constexpr std::int64_t kLeastStreamedBytes = std::int64_t{4} << 20;
+
 void run(const TileSet& tiles, const QGemmArgs& args, std::int64_t m_begin, std::int64_t m_end, std::int64_t n_begin,
          std::int64_t n_end, void* scratch) {
   const std::int64_t out_bytes = args.epilogue.output == Epilogue::Output::kU8 ? 1 : sizeof(float);
-  const PanelRun panel_run{&tiles, args.packed, &args.epilogue, args.a_zero_point, args.n};
+  const bool streams =
+      tiles.finish_streams != nullptr && out_bytes > 1 && args.m * args.n * out_bytes >= kLeastStreamedBytes;
+  const PanelRun panel_run{&tiles, args.packed, &args.epilogue, args.a_zero_point, args.n, streams};
   for (std::int64_t block = m_begin; block < m_end; block += kBlockRows) {
     const std::int64_t block_end = block + kBlockRows < m_end ? block + kBlockRows : m_end;
     const std::int64_t count = ceil_div(block_end - block, kTileRows);
@@ -29,11 +35,12 @@ void run(const TileSet& tiles, const QGemmArgs& args, std::int64_t m_begin, std:
         out[t * kTileRows + r] = static_cast<std::uint8_t*>(args.c) + row * args.c_stride_elems * out_bytes;
       }
       const float* row_scale = args.epilogue.row_scale == nullptr ? nullptr : args.epilogue.row_scale + m;
-      list[t] = {rows + t * kTileRows, out + t * kTileRows, height, 0, 1, row_scale};
+      list[t] = {rows + t * kTileRows, out + t * kTileRows, height, {0, 1}, row_scale};
       m += height;
     }
     run_panels(panel_run, list, count, n_begin, n_end, scratch);
   }
+  if (streams) tiles.finish_streams();
 }
 
 }  // namespace

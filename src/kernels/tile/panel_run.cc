@@ -36,9 +36,7 @@ Panel panel_at(const PanelRun& run, std::int64_t n) {
 // Fewer tiles do not repay the writing of their controls, which take more room than the weights.
 constexpr std::int64_t kLeastTilesToKeep = 4;
 
-bool is_whole(const PanelLayout& layout, const PanelTile& tile) {
-  return tile.tap_begin == 0 && tile.tap_end == layout.taps;
-}
+bool is_whole(const PanelLayout& layout, const PanelTile& tile) { return tile.taps == TapRange{0, layout.taps}; }
 
 // Only a tile with all taps decodes all the controls that the others then read; 0 if there is none.
 std::int64_t first_whole(const PanelLayout& layout, const PanelTile* tiles, std::int64_t count) {
@@ -83,14 +81,13 @@ class Gather {
   void run(TileArgs& args, const PanelTile& tile, const Panel& panel, const PanelTile& next, const Panel& next_panel) {
     // A tile gathers as many taps as it has itself, and one of one or two rows as many rows. Where the next one has
     // others, it is gathered apart, and what the loop gathers is thrown away.
-    const bool same = next.tap_begin == tile.tap_begin && next.tap_end == tile.tap_end &&
-                      (tile.row_count > 2 || next.row_count <= tile.row_count);
+    const bool same = next.taps == tile.taps && (tile.row_count > 2 || next.row_count <= tile.row_count);
     args.gathered = now_;
     args.gathered_stride = stride_;
     args.next_gathered = next_;
     args.next_rows = same ? next.rows : tile.rows;
     args.next_row_count = same ? next.row_count : 1;
-    args.next_indices = indices(same ? next_panel : panel, tile.tap_begin);
+    args.next_indices = indices(same ? next_panel : panel, tile.taps.begin);
     tiles_.vnm(tile.row_count, panel.vectors, layout_.vnm)(args);
     if (!same) apart(args, next_panel, next, next_);
     std::uint8_t* const filled = next_;
@@ -104,10 +101,10 @@ class Gather {
   }
 
   void apart(TileArgs& args, const Panel& panel, const PanelTile& tile, std::uint8_t* to) const {
-    args.taps = tile.tap_end - tile.tap_begin;
+    args.taps = tile.taps.count();
     args.next_rows = tile.rows;
     args.next_row_count = tile.row_count;
-    args.next_indices = indices(panel, tile.tap_begin);
+    args.next_indices = indices(panel, tile.taps.begin);
     args.next_gathered = to;
     args.gathered_stride = stride_;
     tiles_.gather_vnm(args, layout_.vnm);
@@ -154,23 +151,27 @@ void run_panels(const PanelRun& run, const PanelTile* tiles, std::int64_t count,
     const std::uint8_t* values = panel.begin + layout.values_offset(panel.vectors);
     Prefetch prefetch(next.begin, next.first == n ? 0 : layout.panel_bytes(next.vectors));
     bool control_kept = false;
-    std::int64_t tap_begin = -1;
-    std::int64_t tap_end = -1;
+    TapRange taps{-1, -1};
     for (std::int64_t t = 0; t < count; ++t) {
       // The leading tile first, and those before it after it.
       const PanelTile& tile = tiles[t == 0 ? lead : (t <= lead ? t - 1 : t)];
-      if (tile.tap_begin != tap_begin || tile.tap_end != tap_end) {
-        tap_begin = tile.tap_begin;
-        tap_end = tile.tap_end;
+      if (tile.taps != taps) {
+        taps = tile.taps;
+        args.line_taps = taps.line_taps == 0 ? taps.count() : taps.line_taps;
+        const std::int64_t skipped = taps.line_step - taps.line_taps;
+        args.skip_values = skipped * layout.tap_bytes(panel.vectors);
+        args.skip_control = skipped * tap_control_bytes * panel.vectors;
+        args.skip_indices = skipped * layout.tap_index_bytes();
         const auto* sums = reinterpret_cast<const std::int32_t*>(panel.begin);
-        run.tiles->prepare({run.epilogue, n, panel.columns, sums, sums + layout.taps * panel.vectors * kLanes,
-                            tap_begin, tap_end, run.zero_point},
-                           epilogue);
+        run.tiles->prepare(
+            {run.epilogue, n, panel.columns, sums, sums + layout.taps * panel.vectors * kLanes, taps, run.zero_point},
+            epilogue);
+        epilogue.streams = run.streams;
       }
       epilogue.row_scale = tile.row_scale;
       args.rows = tile.rows;
-      args.taps = tap_end - tap_begin;
-      args.values = values + tap_begin * layout.tap_bytes(panel.vectors);
+      args.taps = taps.count();
+      args.values = values + taps.begin * layout.tap_bytes(panel.vectors);
       args.epilogue = &epilogue;
       const std::int64_t elem_bytes = run.epilogue->output == Epilogue::Output::kF32 ? 4 : 1;
       void* out[kTileRows];
@@ -185,7 +186,7 @@ void run_panels(const PanelRun& run, const PanelTile* tiles, std::int64_t count,
           run.tiles->dense(tile.row_count, panel.vectors)(args);
           break;
         case WeightFormat::kTwoFour: {
-          args.control = control + tap_begin * tap_control_bytes * panel.vectors;
+          args.control = control + taps.begin * tap_control_bytes * panel.vectors;
           const TileControl use = control_kept                                           ? TileControl::kKept
                                   : is_whole(layout, tile) && count >= kLeastTilesToKeep ? TileControl::kKeep
                                                                                          : TileControl::kNone;
@@ -195,7 +196,7 @@ void run_panels(const PanelRun& run, const PanelTile* tiles, std::int64_t count,
         }
         case WeightFormat::kVnm: {
           if (!gathers) {
-            args.indices = panel.begin + layout.sums_bytes(panel.vectors) + tap_begin * layout.tap_index_bytes();
+            args.indices = panel.begin + layout.sums_bytes(panel.vectors) + taps.begin * layout.tap_index_bytes();
             args.vnm = layout.vnm;
             run.tiles->vnm_permuted(tile.row_count, panel.vectors, layout.vnm, layout.own_indices)(args);
             break;

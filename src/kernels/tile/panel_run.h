@@ -8,14 +8,13 @@
 
 namespace pare::kernels {
 
-// A tile's rows and where its results go. Its activations: taps [tap_begin, tap_end) of the panel, in
-// (tap_end - tap_begin) * kTileRows pointers.
+// A tile's rows and where its results go. Its activations: these taps of the panel, in taps.count() * kTileRows
+// pointers.
 struct PanelTile {
   const std::uint8_t* const* rows = nullptr;
   std::uint8_t* const* out = nullptr;  // kTileRows pointers to column 0 of a row of C
   std::int64_t row_count = 0;
-  std::int64_t tap_begin = 0;
-  std::int64_t tap_end = 0;
+  TapRange taps;
   const float* row_scale = nullptr;  // of the first row; null unless the epilogue scales rows
 };
 
@@ -25,12 +24,19 @@ struct PanelRun {
   const Epilogue* epilogue = nullptr;
   std::int32_t zero_point = 0;  // of the activations
   std::int64_t n = 0;           // columns of C
+  bool streams = false;         // float32 results: past the caches; TileSet::finish_streams comes after the last panel
 };
+
+// Whether tiles may leave taps out of the middle of the panel.
+[[nodiscard]] inline bool skips_taps(const TileSet& tiles, const PanelLayout& layout) {
+  return tiles.skips_taps && (layout.format != WeightFormat::kVnm || layout.permuted);
+}
 
 // What run_panels scratches on, besides the tiles.
 [[nodiscard]] std::size_t panel_scratch_bytes(const PanelLayout& layout);
 
 // All `count` tiles for columns [n_begin, n_end); n_begin is a multiple of kPanelColumns.
+// Precondition of taps with lines: skips_taps.
 void run_panels(const PanelRun& run, const PanelTile* tiles, std::int64_t count, std::int64_t n_begin,
                 std::int64_t n_end, void* scratch);
 

@@ -155,10 +155,31 @@ struct PanelEpilogue {
   float hi;                                    // qmax - zero_point
   std::int32_t zero_point;
   std::int32_t qmin;
+  std::int32_t qmax;
+  bool exceeds_int32;  // an accumulator times its multiplier might; set by the AVX-512 tiles' prepare()
   bool to_f32;
   bool relu;               // to_f32 only
+  bool streams;            // to_f32 only, and a wish: past the caches
   const float* row_scale;  // of the tile's first row; or null
   std::int64_t columns;
+};
+
+// Which taps of a panel a tile has: all of [begin, end), or with line_taps > 0 the first line_taps of every line_step
+// from begin on; then end is one past the last of them.
+struct TapRange {
+  std::int64_t begin = 0;
+  std::int64_t end = 1;
+  std::int64_t line_taps = 0;
+  std::int64_t line_step = 0;
+
+  [[nodiscard]] constexpr std::int64_t count() const {
+    return line_taps == 0 ? end - begin : ((end - begin - line_taps) / line_step + 1) * line_taps;
+  }
+  // The tap after `tap`; end or more after the last.
+  [[nodiscard]] constexpr std::int64_t next(std::int64_t tap) const {
+    return line_taps > 0 && (tap - begin) % line_step == line_taps - 1 ? tap + line_step - line_taps + 1 : tap + 1;
+  }
+  friend bool operator==(const TapRange&, const TapRange&) = default;
 };
 
 struct TileArgs {
@@ -166,6 +187,12 @@ struct TileArgs {
   std::int64_t taps = 1;
   std::int64_t c = 0;
   const std::uint8_t* values = nullptr;
+  // Behind every line_taps taps some are left out: their bytes in values, control and indices. Without any, line_taps
+  // is taps. Only kernels of a set that skips_taps read this.
+  std::int64_t line_taps = 1;
+  std::int64_t skip_values = 0;
+  std::int64_t skip_control = 0;
+  std::int64_t skip_indices = 0;
   const PanelEpilogue* epilogue = nullptr;
   void* const* out = nullptr;              // kTileRows pointers to the panel's first column of a row of C
   const std::uint8_t* prefetch = nullptr;  // touched line by line while the tile runs; never read
@@ -188,15 +215,14 @@ using TileKernel = void (*)(const TileArgs& args);
 // What a 2:4 tile does with TileArgs::control: nothing, fill it for the tiles that follow, or read it.
 enum class TileControl : std::uint8_t { kNone, kKeep, kKept };
 
-// Columns [first, first + columns) of an epilogue for the tiles of one panel, taps [tap_begin, tap_end) only.
+// Columns [first, first + columns) of an epilogue for the tiles of one panel that have these taps.
 struct PanelEpilogueSource {
   const Epilogue* epilogue = nullptr;
   std::int64_t first = 0;
   std::int64_t columns = 0;
   const std::int32_t* sums = nullptr;           // the panel's
   const std::int32_t* negative_sums = nullptr;  // if it has them
-  std::int64_t tap_begin = 0;
-  std::int64_t tap_end = 0;
+  TapRange taps;
   std::int32_t zero_point = 0;  // of the activations
 };
 
@@ -210,6 +236,9 @@ struct TileSet {
   void (*prepare)(const PanelEpilogueSource& source, PanelEpilogue& epilogue);
   // Instead of vnm and gather_vnm, which are null then: tiles that need no gathering, and panels of kind kPermuted.
   TileKernel (*vnm_permuted)(std::int64_t rows, std::int64_t vectors, VnmShape shape, bool own_indices) = nullptr;
+  // What makes results that were written past the caches visible to other threads; null if none are written so.
+  void (*finish_streams)() = nullptr;
+  bool skips_taps = false;  // dense, two_four and vnm_permuted know TileArgs::line_taps
 };
 
 }  // namespace pare::kernels

@@ -16,6 +16,9 @@ namespace pare::kernels {
 // What becomes of accumulators whose results are float32: [row][vector][16] in the order of lanes.
 void store_f32_avx512vnni(const std::int32_t* lanes, std::int64_t rows, std::int64_t vectors, const PanelEpilogue& e,
                           void* const* out);
+// The same for codes where e.exceeds_int32.
+void store_u8_clamped_avx512vnni(const std::int32_t* lanes, std::int64_t rows, std::int64_t vectors,
+                                 const PanelEpilogue& e, void* const* out);
 
 namespace {
 
@@ -66,21 +69,28 @@ PARE_ALWAYS_INLINE __m512i requantized(__m512i acc, __m512 multiplier, __m512 hi
   return _mm512_cvtps_epi32(_mm512_min_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(acc), multiplier), hi));
 }
 
+// The same without clamps, for products that lie within int32. Codes are four to a lane: clamping those saves 18 of a
+// tile's 150 operations.
+PARE_ALWAYS_INLINE __m512i rounded(__m512i acc, __m512 multiplier) {
+  return _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(acc), multiplier));
+}
+
+// Precondition: !e.exceeds_int32.
 template <int kRows, int kVectors>
 PARE_ALWAYS_INLINE void store_u8(const __m512i (&acc)[kRows][kVectors], const PanelEpilogue& e, void* const* out) {
-  const __m512 hi = _mm512_set1_ps(e.hi);
   __m512 multiplier[kVectors];
   PARE_UNROLL for (int j = 0; j < kVectors; ++j) multiplier[j] = _mm512_load_ps(e.multiplier + 16 * j);
   if constexpr (kVectors == 4) {
     const __m512i zero_point = _mm512_set1_epi16(static_cast<short>(e.zero_point));
     const __m512i qmin = _mm512_set1_epi8(static_cast<char>(e.qmin));
+    const __m512i qmax = _mm512_set1_epi8(static_cast<char>(e.qmax));
     const __mmask64 mask = e.columns >= 64 ? ~__mmask64{0} : (__mmask64{1} << e.columns) - 1;
     PARE_UNROLL for (int r = 0; r < kRows; ++r) {
       __m512i v[4];
-      PARE_UNROLL for (int j = 0; j < 4; ++j) v[j] = requantized(acc[r][j], multiplier[j], hi);
+      PARE_UNROLL for (int j = 0; j < 4; ++j) v[j] = rounded(acc[r][j], multiplier[j]);
       const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(v[0], v[1]), zero_point);
       const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(v[2], v[3]), zero_point);
-      const __m512i codes = _mm512_max_epu8(_mm512_packus_epi16(low, high), qmin);
+      const __m512i codes = _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(low, high), qmin), qmax);
       if (mask == ~__mmask64{0}) {
         _mm512_storeu_si512(out[r], codes);
       } else {
@@ -91,19 +101,19 @@ PARE_ALWAYS_INLINE void store_u8(const __m512i (&acc)[kRows][kVectors], const Pa
     // Two rows at a time; what the packing interleaved is put in order by one permutation of dwords.
     const __m512i zero_point = _mm512_set1_epi16(static_cast<short>(e.zero_point));
     const __m512i qmin = _mm512_set1_epi8(static_cast<char>(e.qmin));
+    const __m512i qmax = _mm512_set1_epi8(static_cast<char>(e.qmax));
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     const auto mask = static_cast<__mmask32>(e.columns >= 32 ? ~0U : (1U << e.columns) - 1U);
     __m512i row[kRows + 1];
     PARE_UNROLL for (int r = 0; r < kRows; ++r) {
       row[r] = _mm512_adds_epi16(
-          _mm512_packs_epi32(requantized(acc[r][0], multiplier[0], hi), requantized(acc[r][1], multiplier[1], hi)),
-          zero_point);
+          _mm512_packs_epi32(rounded(acc[r][0], multiplier[0]), rounded(acc[r][1], multiplier[1])), zero_point);
     }
     row[kRows] = row[kRows - 1];
     PARE_UNROLL for (int r = 0; r < kRows; r += 2) {
       const int next = r + 1 < kRows ? r + 1 : r;
-      const __m512i codes =
-          _mm512_permutexvar_epi32(order, _mm512_max_epu8(_mm512_packus_epi16(row[r], row[r + 1]), qmin));
+      const __m512i packed = _mm512_packus_epi16(row[r], row[r + 1]);
+      const __m512i codes = _mm512_permutexvar_epi32(order, _mm512_min_epu8(_mm512_max_epu8(packed, qmin), qmax));
       const __m256i low = _mm512_castsi512_si256(codes);
       const __m256i high = _mm512_extracti64x4_epi64(codes, 1);
       if (mask == ~__mmask32{0}) {
@@ -116,12 +126,13 @@ PARE_ALWAYS_INLINE void store_u8(const __m512i (&acc)[kRows][kVectors], const Pa
     }
   } else {
     const __m512i zero_point = _mm512_set1_epi32(e.zero_point);
-    const __m512i qmin = _mm512_set1_epi32(e.qmin);
+    const __m512i least = _mm512_set1_epi32(e.qmin - e.zero_point);
+    const __m512i most = _mm512_set1_epi32(e.qmax - e.zero_point);
     PARE_UNROLL for (int r = 0; r < kRows; ++r) {
       PARE_UNROLL for (int j = 0; j < kVectors; ++j) {
-        const __m512i v = _mm512_add_epi32(requantized(acc[r][j], multiplier[j], hi), zero_point);
+        const __m512i v = _mm512_min_epi32(_mm512_max_epi32(rounded(acc[r][j], multiplier[j]), least), most);
         _mm_mask_storeu_epi8(static_cast<std::uint8_t*>(out[r]) + 16 * j, column_mask(e.columns, j),
-                             _mm512_cvtepi32_epi8(_mm512_max_epi32(v, qmin)));
+                             _mm512_cvtepi32_epi8(_mm512_add_epi32(v, zero_point)));
       }
     }
   }
@@ -141,13 +152,14 @@ PARE_ALWAYS_INLINE void store_tile(__m512i (&acc)[kRows][kVectors], const PanelE
   PARE_UNROLL for (int r = 0; r < kRows; ++r) {
     PARE_UNROLL for (int j = 0; j < kVectors; ++j) asm volatile("" : "+v"(acc[r][j]));
   }
-  if (e.to_f32) {
-    // Apart, as every tile would have it otherwise, and it is a hundredth of the work where k is 768.
+  if (e.to_f32 || e.exceeds_int32) {
+    // Apart, as every tile would have it otherwise. float32 is a hundredth of the work where k is 768, and multipliers
+    // of 1 and more are rare.
     alignas(64) std::int32_t lanes[kRows * kVectors * kLanes];
     PARE_UNROLL for (int r = 0; r < kRows; ++r) {
       PARE_UNROLL for (int j = 0; j < kVectors; ++j) _mm512_store_si512(lanes + kLanes * (kVectors * r + j), acc[r][j]);
     }
-    store_f32_avx512vnni(lanes, kRows, kVectors, e, out);
+    (e.to_f32 ? store_f32_avx512vnni : store_u8_clamped_avx512vnni)(lanes, kRows, kVectors, e, out);
   } else {
     store_u8(acc, e, out);
   }

@@ -23,36 +23,36 @@ void run(const TileArgs& args) {
   const std::uint8_t* values = args.values;
   const std::uint8_t* next = args.prefetch;
   const std::uint8_t* const* rows = args.rows;
-  for (std::int64_t tap = 0; tap < args.taps; ++tap, rows += kTileRows) {
-    const std::uint8_t* row[kRows];
-    PARE_UNROLL for (int r = 0; r < kRows; ++r) row[r] = rows[r];
-    std::int64_t k = 0;
-    for (; k + 8 <= args.c; k += 8) {
-      _Pragma("GCC unroll 2") for (int half = 0; half < 2; ++half) {
-        __m512i a[kRows];
-        PARE_UNROLL for (int r = 0; r < kRows; ++r) a[r] = broadcast_4(row[r] + k + 4 * half);
-        step(acc, values, a);
-        if constexpr (kRows == 1) {
-          // One row reads every weight once: what counts is that they are on their way.
-          PARE_UNROLL for (int j = 0; j < kVectors; ++j) {
-            _mm_prefetch(reinterpret_cast<const char*>(values + 4096 + 64 * j), _MM_HINT_T0);
-          }
+  for (std::int64_t tap = 0, line_end = args.line_taps;; line_end += args.line_taps) {
+    for (; tap < line_end; ++tap, rows += kTileRows) {
+      const std::uint8_t* row[kRows];
+      PARE_UNROLL for (int r = 0; r < kRows; ++r) row[r] = rows[r];
+      std::int64_t k = 0;
+      for (; k + 8 <= args.c; k += 8) {
+        _Pragma("GCC unroll 2") for (int half = 0; half < 2; ++half) {
+          __m512i a[kRows];
+          PARE_UNROLL for (int r = 0; r < kRows; ++r) a[r] = broadcast_4(row[r] + k + 4 * half);
+          step(acc, values, a);
+        }
+        // One row reads every weight once, in order, and the processor fetches ahead better alone
+        // (docs/performance.md).
+        if constexpr (kRows > 1) {
+          prefetch(next);
+          next += args.prefetch_step;
         }
       }
-      if constexpr (kRows > 1) {
-        prefetch(next);
-        next += args.prefetch_step;
+      for (; k < args.c; k += 4) {
+        __m512i a[kRows];
+        const std::int64_t left = args.c - k;
+        PARE_UNROLL for (int r = 0; r < kRows; ++r) {
+          a[r] = left >= 4 ? broadcast_4(row[r] + k)
+                           : _mm512_set1_epi32(static_cast<std::int32_t>(load_some(row[r] + k, left)));
+        }
+        step(acc, values, a);
       }
     }
-    for (; k < args.c; k += 4) {
-      __m512i a[kRows];
-      const std::int64_t left = args.c - k;
-      PARE_UNROLL for (int r = 0; r < kRows; ++r) {
-        a[r] = left >= 4 ? broadcast_4(row[r] + k)
-                         : _mm512_set1_epi32(static_cast<std::int32_t>(load_some(row[r] + k, left)));
-      }
-      step(acc, values, a);
-    }
+    if (tap >= args.taps) break;
+    values += args.skip_values;
   }
   store_tile(acc, *args.epilogue, args.out);
 }

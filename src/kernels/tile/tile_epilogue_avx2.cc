@@ -111,7 +111,7 @@ void prepare_epilogue_avx2(const PanelEpilogueSource& source, PanelEpilogue& epi
   for (std::int64_t lane = 0; lane < kLanes * vectors; lane += 8) {
     __m256i sum = _mm256_setzero_si256();
     __m256i negative = _mm256_setzero_si256();
-    for (std::int64_t tap = source.tap_begin; tap < source.tap_end; ++tap) {
+    for (std::int64_t tap = source.taps.begin; tap < source.taps.end; tap = source.taps.next(tap)) {
       const std::int64_t at = tap * kLanes * vectors + lane;
       sum = _mm256_add_epi32(sum, load(source.sums + at));
       negative = _mm256_add_epi32(negative, load(source.negative_sums + at));

@@ -27,6 +27,7 @@ void store_rows(const std::int32_t* lanes, std::int64_t rows, const PanelEpilogu
     if (e.row_scale != nullptr) bias[j] = _mm512_load_ps(e.real_bias + kLanes * j);
     mask[j] = column_mask(e.columns, j);
   }
+  const bool streams = e.streams && e.columns == kLanes * kVectors;
   for (std::int64_t r = 0; r < rows; ++r, lanes += kLanes * kVectors) {
     __m512i v[kVectors];
     for (int j = 0; j < kVectors; ++j) {
@@ -40,13 +41,55 @@ void store_rows(const std::int32_t* lanes, std::int64_t rows, const PanelEpilogu
     }
     if constexpr (kVectors == 4) transpose_blocks(v);
     auto* to = static_cast<float*>(out[r]);
+    if (streams && reinterpret_cast<std::uintptr_t>(to) % 64 == 0) {
+      for (int j = 0; j < kVectors; ++j) _mm512_stream_ps(to + kLanes * j, _mm512_castsi512_ps(v[j]));
+      continue;
+    }
     for (int j = 0; j < kVectors; ++j) {
       _mm512_mask_storeu_ps(to + kLanes * j, mask[j], _mm512_castsi512_ps(v[j]));
     }
   }
 }
 
+template <int kVectors>
+void store_clamped_rows(const std::int32_t* lanes, std::int64_t rows, const PanelEpilogue& e, void* const* out) {
+  const __m512 hi = _mm512_set1_ps(e.hi);
+  const __m512i zero_point = _mm512_set1_epi32(e.zero_point);
+  const __m512i qmin = _mm512_set1_epi32(e.qmin);
+  for (std::int64_t r = 0; r < rows; ++r, lanes += kLanes * kVectors) {
+    __m512i v[kVectors];
+    for (int j = 0; j < kVectors; ++j) {
+      const __m512i acc = _mm512_load_si512(lanes + kLanes * j);
+      const __m512 multiplier = _mm512_load_ps(e.multiplier + kLanes * j);
+      v[j] = _mm512_max_epi32(_mm512_add_epi32(requantized(acc, multiplier, hi), zero_point), qmin);
+    }
+    if constexpr (kVectors == 4) transpose_blocks(v);
+    auto* to = static_cast<std::uint8_t*>(out[r]);
+    for (int j = 0; j < kVectors; ++j) {
+      _mm_mask_storeu_epi8(to + kLanes * j, column_mask(e.columns, j), _mm512_cvtepi32_epi8(v[j]));
+    }
+  }
+}
+
+// Where |multiplier| < 1 an accumulator times it is an int32, as floats of int32 are at most 2^31.
+bool any_exceeds_int32(const PanelEpilogue& e, std::int64_t vectors) {
+  const __m512 one = _mm512_set1_ps(1.0F);
+  __mmask16 any = 0;
+  for (std::int64_t j = 0; j < vectors; ++j) {
+    const __m512 magnitude = _mm512_abs_ps(_mm512_load_ps(e.multiplier + kLanes * j));
+    any = static_cast<__mmask16>(any | _mm512_cmp_ps_mask(magnitude, one, _CMP_NLT_UQ));
+  }
+  return any != 0;
+}
+
 }  // namespace
+
+void store_u8_clamped_avx512vnni(const std::int32_t* lanes, std::int64_t rows, std::int64_t vectors,
+                                 const PanelEpilogue& e, void* const* out) {
+  constexpr void (*kStore[])(const std::int32_t*, std::int64_t, const PanelEpilogue&, void* const*) = {
+      store_clamped_rows<1>, store_clamped_rows<2>, store_clamped_rows<3>, store_clamped_rows<4>};
+  kStore[vectors - 1](lanes, rows, e, out);
+}
 
 void store_f32_avx512vnni(const std::int32_t* lanes, std::int64_t rows, std::int64_t vectors, const PanelEpilogue& e,
                           void* const* out) {
@@ -54,6 +97,8 @@ void store_f32_avx512vnni(const std::int32_t* lanes, std::int64_t rows, std::int
       store_rows<1>, store_rows<2>, store_rows<3>, store_rows<4>};
   kStore[vectors - 1](lanes, rows, e, out);
 }
+
+void finish_streams_avx512vnni() { _mm_sfence(); }
 
 void prepare_epilogue_avx512vnni(const PanelEpilogueSource& source, PanelEpilogue& epilogue) {
   const Epilogue& e = *source.epilogue;
@@ -70,7 +115,7 @@ void prepare_epilogue_avx512vnni(const PanelEpilogueSource& source, PanelEpilogu
   const __m512i zero_point = _mm512_set1_epi32(source.zero_point);
   for (std::int64_t j = 0; j < vectors; ++j) {
     __m512i sum = _mm512_setzero_si512();
-    for (std::int64_t tap = source.tap_begin; tap < source.tap_end; ++tap) {
+    for (std::int64_t tap = source.taps.begin; tap < source.taps.end; tap = source.taps.next(tap)) {
       sum = _mm512_add_epi32(sum, _mm512_load_si512(source.sums + (tap * vectors + j) * kLanes));
     }
     std::int32_t* start = epilogue.start + kLanes * j;
@@ -79,6 +124,8 @@ void prepare_epilogue_avx512vnni(const PanelEpilogueSource& source, PanelEpilogu
   epilogue.hi = static_cast<float>(e.qmax - e.zero_point);
   epilogue.zero_point = e.zero_point;
   epilogue.qmin = e.qmin;
+  epilogue.qmax = e.qmax;
+  epilogue.exceeds_int32 = any_exceeds_int32(epilogue, vectors);
   epilogue.to_f32 = e.output == Epilogue::Output::kF32;
   epilogue.relu = e.relu;
   epilogue.columns = source.columns;

@@ -279,7 +279,7 @@ void prepare_epilogue(const PanelEpilogueSource& source, PanelEpilogue& epilogue
     const std::int64_t lane = lane_of(vectors, c / 4 * 4) + c % 4;
     const bool there = c < source.columns;
     std::uint32_t sum = 0;
-    for (std::int64_t tap = source.tap_begin; tap < source.tap_end; ++tap) {
+    for (std::int64_t tap = source.taps.begin; tap < source.taps.end; tap = source.taps.next(tap)) {
       sum += static_cast<std::uint32_t>(source.sums[tap * kLanes * vectors + lane]);
     }
     // Without regard to overflow, which the sum of all makes good.

@@ -70,30 +70,30 @@ void run(const TileArgs& args) {
       next += args.prefetch_step;
     }
   };
-  for (std::int64_t tap = 0; tap < args.taps; ++tap, rows += kTileRows) {
-    const std::uint8_t* row[kRows];
-    PARE_UNROLL for (int r = 0; r < kRows; ++r) row[r] = rows[r];
-    for (std::int64_t k = 0; k < args.c; k += kBlock) {
-      if (args.c - k < kBlock) {
-        copy_last_block(rows, k, args.c - k, last);
-        PARE_UNROLL for (int r = 0; r < kRows; ++r) row[r] = last + r * kBlock - k;
-      }
-      if constexpr (kRows == 1) {
-        PARE_UNROLL for (int line = 0; line < 5 * kVectors; ++line) {
-          _mm_prefetch(reinterpret_cast<const char*>(block + 4096 + 64 * line), _MM_HINT_T0);
+  for (std::int64_t tap = 0, line_end = args.line_taps;; line_end += args.line_taps) {
+    for (; tap < line_end; ++tap, rows += kTileRows) {
+      const std::uint8_t* row[kRows];
+      PARE_UNROLL for (int r = 0; r < kRows; ++r) row[r] = rows[r];
+      for (std::int64_t k = 0; k < args.c; k += kBlock) {
+        if (args.c - k < kBlock) {
+          copy_last_block(rows, k, args.c - k, last);
+          PARE_UNROLL for (int r = 0; r < kRows; ++r) row[r] = last + r * kBlock - k;
         }
+        full_step<kRows, kVectors, kControl, 0>(acc, block, control, row, k);
+        touch();
+        full_step<kRows, kVectors, kControl, 1>(acc, block, control, row, k);
+        touch();
+        full_step<kRows, kVectors, kControl, 2>(acc, block, control, row, k);
+        touch();
+        full_step<kRows, kVectors, kControl, 3>(acc, block, control, row, k);
+        touch();
+        block += 320 * kVectors;
+        if constexpr (kControl != TileControl::kNone) control += 256 * kVectors;
       }
-      full_step<kRows, kVectors, kControl, 0>(acc, block, control, row, k);
-      touch();
-      full_step<kRows, kVectors, kControl, 1>(acc, block, control, row, k);
-      touch();
-      full_step<kRows, kVectors, kControl, 2>(acc, block, control, row, k);
-      touch();
-      full_step<kRows, kVectors, kControl, 3>(acc, block, control, row, k);
-      touch();
-      block += 320 * kVectors;
-      if constexpr (kControl != TileControl::kNone) control += 256 * kVectors;
     }
+    if (tap >= args.taps) break;
+    block += args.skip_values;
+    control += args.skip_control;
   }
   store_tile(acc, *args.epilogue, args.out);
 }

@@ -49,46 +49,47 @@ void run(const TileArgs& args) {
   // The q-th 128 bits take the q-th dword.
   __m512i spread = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
   PARE_PIN(spread);
-  for (std::int64_t tap = 0; tap < args.taps; ++tap, rows += kTileRows) {
-    for (std::int64_t offset = 0; offset < args.c; offset += kSource) {
-      const std::uint8_t* row[kRows];
-      if (args.c - offset < kSource) {
-        copy_last_source<kSource>(rows, offset, args.c - offset, last);
-        PARE_UNROLL for (int r = 0; r < kRows; ++r) row[r] = last + r * kSource;
-      } else {
-        PARE_UNROLL for (int r = 0; r < kRows; ++r) row[r] = rows[r] + offset;
-      }
-      for (std::int64_t step = 0; step < steps; ++step) {
-        __m512i w[kVectors];
-        PARE_UNROLL for (int j = 0; j < kVectors; ++j) w[j] = _mm512_load_si512(values + 64 * j);
-        values += 64 * kVectors;
-        PARE_UNROLL for (int j = 0; j < kVectors; ++j) PARE_PIN(w[j]);
-        __m512i positions[kSets];
-        PARE_UNROLL for (int j = 0; j < kSets; ++j) {
-          positions[j] = load_indices<kVectors, kOwnIndices>(indices, j, spread);
-        }
-        indices += kOwnIndices ? 4 * kIndexSets : 4;
-        PARE_UNROLL for (int r = 0; r < kRows; ++r) {
-          // Loaded anew in every step: no registers are left to keep the sources of all rows.
-          asm("" : "+r"(row[r]));
-          __m512i a[kSets];
-          PARE_UNROLL for (int j = 0; j < kSets; ++j) {
-            a[j] = _mm512_permutexvar_epi8(positions[j], load_source<kSource>(row[r]));
-          }
-          PARE_UNROLL for (int j = 0; j < kVectors; ++j) {
-            acc[r][j] = _mm512_dpbusd_epi32(acc[r][j], a[j % kSets], w[j]);
-          }
-        }
-        if constexpr (kRows == 1) {
-          PARE_UNROLL for (int j = 0; j < kVectors; ++j) {
-            _mm_prefetch(reinterpret_cast<const char*>(values + 4096 + 64 * j), _MM_HINT_T0);
-          }
+  for (std::int64_t tap = 0, line_end = args.line_taps;; line_end += args.line_taps) {
+    for (; tap < line_end; ++tap, rows += kTileRows) {
+      for (std::int64_t offset = 0; offset < args.c; offset += kSource) {
+        const std::uint8_t* row[kRows];
+        if (args.c - offset < kSource) {
+          copy_last_source<kSource>(rows, offset, args.c - offset, last);
+          PARE_UNROLL for (int r = 0; r < kRows; ++r) row[r] = last + r * kSource;
         } else {
-          prefetch(next);
-          next += args.prefetch_step;
+          PARE_UNROLL for (int r = 0; r < kRows; ++r) row[r] = rows[r] + offset;
+        }
+        for (std::int64_t step = 0; step < steps; ++step) {
+          __m512i w[kVectors];
+          PARE_UNROLL for (int j = 0; j < kVectors; ++j) w[j] = _mm512_load_si512(values + 64 * j);
+          values += 64 * kVectors;
+          PARE_UNROLL for (int j = 0; j < kVectors; ++j) PARE_PIN(w[j]);
+          __m512i positions[kSets];
+          PARE_UNROLL for (int j = 0; j < kSets; ++j) {
+            positions[j] = load_indices<kVectors, kOwnIndices>(indices, j, spread);
+          }
+          indices += kOwnIndices ? 4 * kIndexSets : 4;
+          PARE_UNROLL for (int r = 0; r < kRows; ++r) {
+            // Loaded anew in every step: no registers are left to keep the sources of all rows.
+            asm("" : "+r"(row[r]));
+            __m512i a[kSets];
+            PARE_UNROLL for (int j = 0; j < kSets; ++j) {
+              a[j] = _mm512_permutexvar_epi8(positions[j], load_source<kSource>(row[r]));
+            }
+            PARE_UNROLL for (int j = 0; j < kVectors; ++j) {
+              acc[r][j] = _mm512_dpbusd_epi32(acc[r][j], a[j % kSets], w[j]);
+            }
+          }
+          if constexpr (kRows > 1) {
+            prefetch(next);
+            next += args.prefetch_step;
+          }
         }
       }
     }
+    if (tap >= args.taps) break;
+    values += args.skip_values;
+    indices += args.skip_indices;
   }
   store_tile(acc, *args.epilogue, args.out);
 }

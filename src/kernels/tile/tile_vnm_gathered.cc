@@ -15,6 +15,7 @@ void run(const TileArgs& args) {
   for (std::int64_t r = 0; r < kTileRows; ++r) rows[r] = args.gathered + (r < kRows ? r : 0) * args.gathered_stride;
   dense.rows = rows;
   dense.taps = 1;
+  dense.line_taps = 1;
   dense.c = args.taps * kVnmShapes[kShape].kept(args.c);
   kDense(kRows, kVectors)(dense);
   kGather(args, kVnmShapes[kShape]);
