@@ -120,7 +120,8 @@ void round_by_gptq(train::Model& model, train::WeightPipeline& weight, const tra
   const train::FakeQuantizer& quantizer = *weight.fake_quantizer();
   const torch::Tensor matrix = sparsity::to_matrix(weight.masked());
   const torch::Tensor mask = weight.mask().defined() ? sparsity::to_matrix(weight.mask()) : torch::Tensor();
-  const WeightGrid grid{quantizer.scale().detach().cpu().view({matrix.size(0), -1}), matrix.size(1), quantizer.range()};
+  const std::int64_t group_elems = quantizer.group() != 0 ? quantizer.group() : matrix.size(1);
+  const WeightGrid grid{quantizer.scale().detach().cpu().view({matrix.size(0), -1}), group_elems, quantizer.range()};
   GptqResult result;
   try {
     result = gptq(matrix, mask, hessian, grid);

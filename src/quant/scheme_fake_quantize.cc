@@ -101,6 +101,7 @@ GroupFakeQuantizer::GroupFakeQuantizer(std::string fqn, std::int64_t n, std::int
   LayerScheme{.activation = ActivationScheme::kDynamicInt8, .int4_group = group, .int4_scale = rule}.validate();
   PARE_CHECK(n > 0 && k > 0 && group > 0);
   scale_ = register_buffer("scale", torch::zeros({n, (k + group - 1) / group}, torch::kFloat32));
+  observer_enabled_ = register_buffer("observer_enabled", torch::ones({1}, torch::kUInt8));
   fake_quant_enabled_ = register_buffer("fake_quant_enabled", torch::ones({1}, torch::kUInt8));
 }
 
@@ -114,7 +115,8 @@ torch::Tensor GroupFakeQuantizer::run(const torch::Tensor& weight, Output output
   const torch::NoGradGuard no_gradient;
   const torch::Tensor w = weight.detach().to(torch::kCPU).contiguous();
   const std::int64_t groups = scale_.size(1);
-  const torch::Tensor scales = torch::empty(scale_.sizes(), torch::kFloat32);
+  const bool settles = observer_enabled_.item<std::uint8_t>() != 0;
+  const torch::Tensor scales = scale_.detach().to(torch::kCPU, torch::kFloat32, /*non_blocking=*/false, /*copy=*/true);
   torch::Tensor result =
       torch::empty(w.sizes(), w.options().dtype(output == Output::kCodes ? torch::kFloat64 : torch::kFloat32));
   const float* const from = w.data_ptr<float>();
@@ -129,8 +131,10 @@ torch::Tensor GroupFakeQuantizer::run(const torch::Tensor& weight, Output output
       finite = false;
       return;
     }
-    const float scale = format::float_from_half(format::int4_scale(largest, rule_));
-    scale_at[row * groups + number] = scale;
+    float& scale = scale_at[row * groups + number];
+    if (settles) {
+      scale = format::float_from_half(format::int4_scale(largest, rule_));
+    }
     const QuantizeConstants constants({scale == 0.0F ? 1.0F : scale, 0}, range());
     if (scale != 0.0F && !(largest * constants.reciprocal < static_cast<float>(range().qmax) + 0.5F)) {
       clips = true;

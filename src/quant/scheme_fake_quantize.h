@@ -37,8 +37,10 @@ class RowFakeQuantizer final : public train::RowQuantizer {
 // those of WeightFakeQuantizer they are taken from the weight that forward() and quantize() are given, in every mode,
 // and left in the buffer `scale`, float32 [n, groups].
 //
+// enable_observer(false) holds the scales of the last weight seen, for one that was put on their grid (gptq.h).
+//
 // The gradient passes straight through where the rounded code lies within the range, ends included (so it is blocked
-// where Int4Scale::kAmaxOver7p5 clips), and in a group whose scale rounds to 0. Runs on the CPU; a weight on another
+// where Int4Scale::kAmaxOver7p5 or a held scale clips), and in a group whose scale rounds to 0. Runs on the CPU; a weight on another
 // device is brought there and back.
 class GroupFakeQuantizer final : public train::FakeQuantizer {
  public:
@@ -57,8 +59,7 @@ class GroupFakeQuantizer final : public train::FakeQuantizer {
   [[nodiscard]] std::int64_t group() const override { return group_; }
   [[nodiscard]] format::Int4Scale rule() const { return rule_; }
 
-  // Nothing to observe: see above.
-  void enable_observer(bool) override {}
+  void enable_observer(bool enabled) override { observer_enabled_.fill_(enabled ? 1 : 0); }
   void enable_fake_quant(bool enabled) override { fake_quant_enabled_.fill_(enabled ? 1 : 0); }
   [[nodiscard]] bool calibrated() const override { return true; }
 
@@ -72,6 +73,7 @@ class GroupFakeQuantizer final : public train::FakeQuantizer {
   std::int64_t group_;
   format::Int4Scale rule_;
   torch::Tensor scale_;               // float32 [n, groups]
+  torch::Tensor observer_enabled_;    // uint8 [1]
   torch::Tensor fake_quant_enabled_;  // uint8 [1]
 };
 
