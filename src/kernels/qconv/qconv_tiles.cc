@@ -1,8 +1,9 @@
 // Convolution without im2col: a tile of output pixels reads its activations where they are, tap by tap, through
 // pointers (Dukhan, "The Indirect Convolution Algorithm", arXiv 1907.02129); the pointers are made for a block of tiles
-// at a time. Taps whose input line lies in the padding are left out of a tile, and others that lie there read a row of
-// zero points. Where taps are too short to be worth that (few input channels), a whole line of the kernel is one tap;
-// its activations lie side by side in lines of the input that are copied with their padding.
+// at a time. Taps whose input line lies in the padding are left out of a tile, those whose column does where that pays,
+// and others that lie there read a row of zero points. Where taps are too short to be worth that (few input channels),
+// a whole line of the kernel is one tap; its activations lie side by side in lines of the input that are copied with
+// their padding.
 #include <cstring>
 
 #include "pare/kernels/qconv/qconv_args.h"
