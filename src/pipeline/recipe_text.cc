@@ -185,7 +185,6 @@ void add_sparsity(Lines& lines, const StageRecipe& stage, LayerText layers) {
     } else if (!transposable) {
       add_block_fields(lines, layer);
     }
-    }
     if (layer.norm) {
       lines.line("norm", std::int64_t{*layer.norm});
     }
