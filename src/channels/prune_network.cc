@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <numeric>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "pare/base/error.h"
@@ -52,13 +54,19 @@ std::vector<double> scores_of(const Graph& graph, const ChannelSet& set, const C
       break;
   }
   const auto gradient = config.gradients.find(axis.initializer);
-  if (gradient == config.gradients.end() || gradient->second.size() != values.size()) {
-    throw Error(
-        ErrorCategory::kInvalidArgument,
-        str_cat("the gradient of '", axis.initializer, "' is missing or has not its ", values.size(), " elements"),
-        describe(graph, set), "the Taylor criterion needs the gradient of every weight that is pruned");
+  if (gradient == config.gradients.end() || gradient->second.empty() || gradient->second.size() % values.size() != 0) {
+    throw Error(ErrorCategory::kInvalidArgument,
+                str_cat("the gradient of '", axis.initializer, "' is missing or has not its ", values.size(),
+                        " elements for each batch"),
+                describe(graph, set), "the Taylor criterion needs the gradient of every weight that is pruned");
   }
-  return taylor_scores(values, gradient->second, set.channels);
+  std::vector<double> scores(static_cast<std::size_t>(set.channels), 0.0);
+  const std::span<const float> batches(gradient->second);
+  for (std::size_t first = 0; first < batches.size(); first += values.size()) {
+    const std::vector<double> of_batch = taylor_scores(values, batches.subspan(first, values.size()), set.channels);
+    std::ranges::transform(scores, of_batch, scores.begin(), std::plus<>());
+  }
+  return scores;
 }
 
 // The level for each set, by position.

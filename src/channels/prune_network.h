@@ -32,7 +32,8 @@ struct ChannelPruningConfig {
                                 // half to even, the others truncate), and one channel always stays
   std::map<std::string, double> levels;  // by name of a weight, for the set that it writes; 0 leaves the set alone
   std::int64_t width_multiple = 8;       // widths are rounded up to it: 8, 16, 64; 1 rounds nothing
-  // kTaylor: by name of the weight, its shape, row-major.
+  // kTaylor: by name of the weight, its shape, row-major, for one batch of images after another: as in the paper, the
+  // scores of batches add up. (Gradients of a network that has been trained cancel out over all images.)
   std::map<std::string, std::vector<float>> gradients;
 
   // Throws kInvalidArgument.

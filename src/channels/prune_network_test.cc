@@ -65,6 +65,26 @@ TEST(PruneNetwork, ShrinksAndComputesWhatTheSilencedNetworkComputes) {
   }
 }
 
+// Two batches whose gradients cancel out: their scores add up all the same.
+TEST(PruneNetwork, TaylorScoresOfBatchesAddUp) {
+  const Graph graph = graph::builtin("mlp", 1, 1, 6, 5, 3);
+  const ChannelSet set = find_channel_sets(graph)[1];
+  ChannelPruningConfig once;
+  once.criterion = ChannelCriterion::kTaylor;
+  once.gradients = random_gradients(graph, 1);
+  ChannelPruningConfig twice = once;
+  for (auto& [name, gradient] : twice.gradients) {
+    const std::vector<float> batch = gradient;
+    for (const float g : batch) gradient.push_back(-g);
+  }
+  const std::vector<double> scores = channel_scores(graph, set, once);
+  const std::vector<double> doubled = channel_scores(graph, set, twice);
+  ASSERT_EQ(scores.size(), doubled.size());
+  for (std::size_t i = 0; i < scores.size(); ++i) EXPECT_EQ(doubled[i], 2.0 * scores[i]);
+  twice.gradients.begin()->second.pop_back();
+  EXPECT_PARE_ERROR(prune_network(graph, twice), kInvalidArgument, "elements for each batch");
+}
+
 // Conv + BN + ReLU + pool and residual nets are where torch.ao.pruning raises, or reports success and shrinks nothing.
 TEST(PruneNetwork, ChannelPruningOfConvBnReluPoolReallyShrinks) {
   ChannelPruningConfig config;

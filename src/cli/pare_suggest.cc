@@ -24,7 +24,8 @@ std::vector<CLI::Option*> add_measure_options(CLI::App& command, MeasureArgument
       ->expected(1)
       ->take_all()
       ->type_name("KEY=VALUE");
-  command.add_option("--checkpoint", options.checkpoint, "Trained: runs/NAME/stages/dense.ckpt; else [model] checkpoint")
+  command
+      .add_option("--checkpoint", options.checkpoint, "Trained: runs/NAME/stages/dense.ckpt; else [model] checkpoint")
       ->type_name("FILE");
   command.add_flag("--quiet", arguments.quiet, "Warnings and the tables only");
   command.add_option("--progress", arguments.progress, "auto, bar or plain")
@@ -68,8 +69,8 @@ pipeline::Budget budget_of(const SuggestArguments& arguments) {
   std::vector<pipeline::Budget> given;
   const auto take = [&](const std::optional<double>& limit, BudgetKind kind) {
     if (limit) {
-      given.push_back({kind, *limit,
-                       arguments.minimize == "time" ? pipeline::Minimize::kTime : pipeline::Minimize::kBytes});
+      given.push_back(
+          {kind, *limit, arguments.minimize == "time" ? pipeline::Minimize::kTime : pipeline::Minimize::kBytes});
     }
   };
   take(arguments.max_accuracy_drop, BudgetKind::kAccuracyDrop);
@@ -84,7 +85,8 @@ pipeline::Budget budget_of(const SuggestArguments& arguments) {
 }
 
 // As the file was measured.
-pipeline::SensitivityOptions options_of(const pipeline::Sensitivity& measured, const std::filesystem::path& checkpoint) {
+pipeline::SensitivityOptions options_of(const pipeline::Sensitivity& measured,
+                                        const std::filesystem::path& checkpoint) {
   pipeline::SensitivityOptions options;
   options.checkpoint = checkpoint.empty() ? std::filesystem::path(measured.checkpoint) : checkpoint;
   options.images = measured.images;
@@ -105,7 +107,8 @@ void check_out(const SuggestArguments& arguments) {
     throw Error(ErrorCategory::kUsage, "--out names the recipe itself", arguments.out, "give it another name");
   }
   if (!arguments.overwrite) {
-    throw Error(ErrorCategory::kUsage, "the file is there already", arguments.out, "name another --out, or --overwrite");
+    throw Error(ErrorCategory::kUsage, "the file is there already", arguments.out,
+                "name another --out, or --overwrite");
   }
 }
 

@@ -3,6 +3,7 @@
 #include <utility>
 #include <vector>
 
+#include "pare/base/error.h"
 #include "pare/base/strings.h"
 #include "pare/channels/permute_for_sparsity.h"
 #include "pare/pipeline/report/numbers.h"
@@ -50,6 +51,39 @@ std::string prune_model(train::Model& model, const channels::ChannelPruningConfi
   }
   model.rebuild(std::move(result.graph));
   return str_cat("channels pruned: ", after, " of ", before, " stay");
+}
+
+std::map<std::string, std::vector<float>> batch_gradients(train::Model& model, const train::CalibrationSet& set,
+                                                          const torch::Tensor& labels) {
+  set.validate();
+  const train::Mode mode(model, /*training=*/false);
+  std::vector<torch::Tensor> weights;
+  for (const auto& weight : model.weights()) {
+    weights.push_back(weight->dense());
+  }
+  std::map<std::string, std::vector<float>> gradients;
+  std::int64_t first = 0;
+  for (std::int64_t i = 0; i < set.batches; ++i) {
+    const torch::Tensor inputs = set.batch(i).to(model.device());
+    const torch::Tensor truth = labels.narrow(0, first, inputs.size(0)).to(model.device());
+    first += inputs.size(0);
+    const torch::Tensor loss = torch::nn::functional::cross_entropy(model.forward(inputs), truth);
+    const std::vector<torch::Tensor> of_batch = torch::autograd::grad({loss}, weights);
+    for (std::size_t w = 0; w < weights.size(); ++w) {
+      const std::string& fqn = model.weights()[w]->fqn();
+      const torch::Tensor gradient = of_batch[w].to(torch::kCPU).contiguous();
+      if (!torch::isfinite(gradient).all().item<bool>()) {
+        throw Error(ErrorCategory::kNumeric, str_cat("the gradient is NaN or infinite in batch ", i), fqn,
+                    "check the images, and whether training has diverged");
+      }
+      std::vector<float>& all = gradients[fqn];
+      all.insert(all.end(), gradient.data_ptr<float>(), gradient.data_ptr<float>() + gradient.numel());
+    }
+    if (set.progress) {
+      set.progress(i + 1, set.batches);
+    }
+  }
+  return gradients;
 }
 
 graph::Graph with_extents_of(graph::Graph graph, const std::map<std::string, torch::Tensor>& state) {

@@ -6,10 +6,12 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "pare/channels/prune_network.h"
 #include "pare/graph/graph.h"
 #include "pare/sparsity/sparsifier.h"
+#include "pare/train/calibration.h"
 #include "pare/train/model.h"
 
 namespace pare::pipeline {
@@ -24,6 +26,14 @@ namespace pare::pipeline {
 // Takes channels away (channels::prune_network). Returns a line that says how many. Throws kState where masks or
 // quantizers are, and what prune_network does.
 [[nodiscard]] std::string prune_model(train::Model& model, const channels::ChannelPruningConfig& config);
+
+// For channels::ChannelCriterion::kTaylor: the gradient of the loss by every Conv and Gemm weight, one batch of the set
+// after another, as ChannelPruningConfig::gradients wants them. `labels`: int64, of the set's inputs in their order.
+// In evaluation mode, so that batch norm's statistics stay; the model's mode is restored. Holds all weights once for
+// each batch. Throws kNumeric where a gradient is not finite, kInvalidArgument for an empty set.
+[[nodiscard]] std::map<std::string, std::vector<float>> batch_gradients(train::Model& model,
+                                                                        const train::CalibrationSet& set,
+                                                                        const torch::Tensor& labels);
 
 // `graph`: float, with canonical names (train::Model). The same network with the extents of the tensors in `state`
 // (Model::state) and zeros for weights: what a model must be built from before a state of fewer channels is loaded.

@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "pare/base/testing.h"
 #include "pare/graph/builtin.h"
@@ -50,6 +52,54 @@ TEST(PermuteModel, IsTheSameFunctionAndLetsMasksKeepMore) {
     sparsifier.prepare(model);
     sparsifier.step();
     EXPECT_GT(kept_squares(model), 1.01 * without) << pattern;
+  }
+}
+
+// What the Taylor criterion squares, the sum of weight * gradient over a row, is the slope of the loss along that row:
+// compared with a difference of losses. Batches keep apart, and the model stays as it was.
+TEST(BatchGradients, AreSlopesOfTheLossOfEachBatch) {
+  train::Model model(graph::builtin("small_cnn", 1, 1, 8, 8, 4));
+  model.train();
+  torch::manual_seed(5);
+  const torch::Tensor images = torch::randn({7, 1, 8, 8});
+  const torch::Tensor labels = torch::tensor({0, 1, 2, 3, 3, 1, 0}, torch::kInt64);
+  const train::CalibrationSet set{
+      .batches = 2,
+      .batch = [&](std::int64_t i) { return i == 0 ? images.slice(0, 0, 4) : images.slice(0, 4); },
+      .progress = {}};
+  const std::map<std::string, torch::Tensor> before = state_of(model);
+  std::map<std::string, torch::Tensor> copies;
+  for (const auto& [name, tensor] : before) copies[name] = tensor.clone();
+  const std::map<std::string, std::vector<float>> gradients = batch_gradients(model, set, labels);
+  EXPECT_TRUE(model.is_training());
+  for (const auto& [name, tensor] : state_of(model)) EXPECT_TRUE(torch::equal(tensor, copies.at(name))) << name;
+  EXPECT_EQ(gradients.size(), model.weights().size());
+
+  model.eval();
+  const torch::NoGradGuard no_gradient;
+  for (const auto& weight : model.weights()) {
+    torch::Tensor dense = weight->dense().detach();
+    const torch::Tensor kept = dense.clone();
+    const std::int64_t elems = dense.numel();
+    const std::int64_t row = dense.size(0) / 2;
+    const std::vector<float>& all = gradients.at(weight->fqn());
+    ASSERT_EQ(all.size(), static_cast<std::size_t>(2 * elems));
+    for (std::int64_t batch = 0; batch < 2; ++batch) {
+      const torch::Tensor truth = batch == 0 ? labels.slice(0, 0, 4) : labels.slice(0, 4);
+      const auto loss_at = [&](double scale) {
+        dense.copy_(kept);
+        dense[row].mul_(scale);
+        return torch::nn::functional::cross_entropy(model.forward(set.batch(batch)), truth).item<double>();
+      };
+      constexpr double kStep = 1e-2;
+      const double slope = (loss_at(1.0 + kStep) - loss_at(1.0 - kStep)) / (2.0 * kStep);
+      dense.copy_(kept);
+      const torch::Tensor gradient =
+          torch::from_blob(const_cast<float*>(all.data()) + batch * elems, {elems}).view(dense.sizes());
+      const double expected = (kept[row] * gradient[row]).sum().item<double>();
+      // Rounding of the losses, 2^-24 over the step, and the curvature's change along it, of order step^2.
+      EXPECT_NEAR(slope, expected, 1e-4 + 1e-2 * std::abs(expected)) << weight->fqn() << " batch " << batch;
+    }
   }
 }
 

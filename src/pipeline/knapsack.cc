@@ -13,7 +13,7 @@ namespace {
 
 // A selection for the layers so far: the state of the layer before that it goes on from, and its option.
 struct State {
-  std::int64_t units = 0;  // cost in steps, each option's rounded up
+  std::int64_t units = 0;  // cost in steps
   double value = 0.0;
   std::uint32_t parent = 0;
   std::uint32_t option = 0;
@@ -51,9 +51,9 @@ std::optional<std::vector<std::vector<State>>> fill(const std::vector<std::vecto
     after.reserve(before.size() * options.size());
     for (std::size_t parent = 0; parent < before.size(); ++parent) {
       for (std::size_t option = 0; option < options.size(); ++option) {
-        const std::int64_t units = options[option].cost / step + (options[option].cost % step != 0 ? 1 : 0);
-        after.push_back({before[parent].units + units, before[parent].value + options[option].value,
-                         static_cast<std::uint32_t>(parent), static_cast<std::uint32_t>(option)});
+        after.push_back({before[parent].units + options[option].cost / step,
+                         before[parent].value + options[option].value, static_cast<std::uint32_t>(parent),
+                         static_cast<std::uint32_t>(option)});
       }
     }
     keep_front(after);
@@ -111,9 +111,8 @@ ParetoFront pareto_front(const std::vector<std::vector<KnapsackOption>>& layers,
     points.push_back(trace(layers, *table, i));
   }
   // Steps hide differences of cost; by their own costs some points may change places, or be beaten.
-  std::stable_sort(points.begin(), points.end(), [](const auto& a, const auto& b) {
-    return a.cost != b.cost ? a.cost < b.cost : a.value < b.value;
-  });
+  std::stable_sort(points.begin(), points.end(),
+                   [](const auto& a, const auto& b) { return a.cost != b.cost ? a.cost < b.cost : a.value < b.value; });
   std::vector<ParetoFront::Point> front;
   for (ParetoFront::Point& point : points) {
     if (front.empty() || point.value < front.back().value) front.push_back(std::move(point));

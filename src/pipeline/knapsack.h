@@ -27,8 +27,8 @@ class ParetoFront {
   ParetoFront(std::vector<Point> points, std::int64_t step) : points_(std::move(points)), step_(step) {}
 
   [[nodiscard]] const std::vector<Point>& points() const { return points_; }
-  // 1: the front is exact. Otherwise costs were rounded up to multiples of it while selections were compared, so that a
-  // point may be missed whose cost is less than layers * step below that of one in the front.
+  // 1: the front is exact. Otherwise selections were compared by costs in such steps, so that a point may be missed
+  // whose cost is less than layers * step below that of one in the front. Costs of points are exact all the same.
   [[nodiscard]] std::int64_t step() const { return step_; }
   // The number of the point with the least value that costs at most `budget`; none if even the cheapest costs more.
   [[nodiscard]] std::optional<std::size_t> best_within(std::int64_t budget) const;

@@ -87,7 +87,7 @@ TEST(Knapsack, EqualsBruteForceForEveryBudget) {
   }
 }
 
-// Costs in steps are rounded up: a budget is kept, and what is missed is at most a step a layer.
+// Costs in steps hide differences: a budget is kept all the same, and what is missed is at most a step a layer.
 TEST(Knapsack, KeepsTheBudgetWhereStatesAreFew) {
   Rng rng(21);
   std::int64_t largest_step = 1;

@@ -105,8 +105,10 @@ std::string describe_stage(const StageRecipe& stage) {
                                                       : stage.sparsifier->pattern);
   }
   if (stage.kind == StageKind::kPruneChannels) {
+    const bool looks = stage.channels.criterion == channels::ChannelCriterion::kTaylor;
     return str_cat("by ", to_string(stage.channels.criterion), ", level ", stage.channels.sparsity_level,
-                   ", widths a multiple of ", stage.channels.width_multiple);
+                   ", widths a multiple of ", stage.channels.width_multiple,
+                   looks ? str_cat(", gradients of up to ", stage.calibration_images, " images") : std::string());
   }
   if (stage.kind == StageKind::kCalibrate) {
     const quant::CalibrateOptions& options = stage.calibration;

@@ -49,7 +49,8 @@ const Names<channels::ChannelCriterion>& criterion_names() {
   static const Names<channels::ChannelCriterion> names = {
       {"saliency", channels::ChannelCriterion::kSaliency},
       {"fpgm", channels::ChannelCriterion::kFpgm},
-      {"batch_norm_scale", channels::ChannelCriterion::kBatchNormScale}};
+      {"batch_norm_scale", channels::ChannelCriterion::kBatchNormScale},
+      {"taylor", channels::ChannelCriterion::kTaylor}};
   return names;
 }
 const Names<quant::ObserverKind>& observer_names() {
@@ -331,9 +332,8 @@ void read_calibration(TableReader& stage_reader, StageRecipe& stage) {
       options.rounding = read_enum(*reader, "rounding", options.rounding, rounding_names());
       options.rescaling = read_enum(*reader, "rescale", options.rescaling, rescaling_names());
     }
-    reader->finish({{"bias_correction", "a one-shot stage does not quantize, so there is nothing to correct"},
-                    {"rounding", "a one-shot stage does not quantize, so there is nothing to round"},
-                    {"rescale", "a one-shot stage does not quantize; rescale where it does"}});
+    const char* const only = "only a stage of kind = \"calibrate\" quantizes";
+    reader->finish({{"bias_correction", only}, {"rounding", only}, {"rescale", only}});
   }
 }
 
@@ -357,6 +357,11 @@ StageRecipe read_prune_channels(TableReader& reader, StageRecipe stage, const st
     layer.finish();
   }
   std::map<std::string, std::string> hints;
+  if (config.criterion == channels::ChannelCriterion::kTaylor) {
+    read_calibration(reader, stage);
+  } else {
+    hints["calibrate"] = "only criterion = \"taylor\" looks at images";
+  }
   for (const char* key :
        {"epochs", "optimizer", "schedule", "sparsifier", "sparsity_schedule", "quantize", "distill"}) {
     hints[key] = "a prune_channels stage only takes channels away; train in a stage after it";

@@ -177,8 +177,10 @@ std::vector<Wrong> wrong_recipes() {
        "channels change between 'dense' and this stage", "logits"},
       {"PermuteInQat", tiny_header() + kQat + "permute_channels = true\n", "permute_channels", "unknown key",
        "where masks are chosen"},
-      {"UnknownCriterion", tiny_header() + kDense + kPrune + "criterion = \"taylor\"\n", "taylor",
+      {"UnknownCriterion", tiny_header() + kDense + kPrune + "criterion = \"hessian\"\n", "hessian",
        "is no value for 'criterion'", "fpgm"},
+      {"ImagesOfSaliency", tiny_header() + kDense + kPrune + "calibrate = { images = 8 }\n", "calibrate", "unknown key",
+       "only criterion = \"taylor\" looks at images"},
       {"EpochsOfPruneChannels", tiny_header() + kDense + kPrune + "epochs = 1\n", "epochs = 1", "unknown key",
        "train in a stage after it"},
       {"PrunedLayer", tiny_header() + kDense + kPrune + "layers = [ { tensor_fqn = \"conv9.weight\" } ]\n", "conv9",
@@ -412,14 +414,18 @@ TEST(Recipe, BlocksGoAsAWholeUnlessToldOtherwise) {
 TEST(Recipe, CanonicalTextCarriesWhatChannelsDo) {
   const TinyRun run(tiny_header() + kDense + kPrune + "[[stage]]\nkind = \"sparse\"\n");
   const std::string base = load_recipe(run.recipe()).canonical_text;
-  for (const char* text : {"stage.prune_channels.criterion=fpgm", "stage.prune_channels.sparsity_level=0.3",
-                           "stage.prune_channels.width_multiple=16", "stage.prune_channels.norm=2",
+  for (const char* text : {"stage.prune_channels.criterion=fpgm", "stage.prune_channels.criterion=taylor",
+                           "stage.prune_channels.sparsity_level=0.3", "stage.prune_channels.width_multiple=16",
+                           "stage.prune_channels.norm=2",
                            "stage.prune_channels.layers=[ { tensor_fqn = \"conv1.weight\", sparsity_level = 0.25 } ]",
                            "stage.sparse.permute_channels=true"}) {
     const std::string changed = load_recipe(run.recipe(), {text}).canonical_text;
     EXPECT_NE(changed, base) << text;
     EXPECT_EQ(parse_recipe(changed, run / "again.toml").canonical_text, changed) << text;
   }
+  const std::string taylor = "stage.prune_channels.criterion=taylor";
+  EXPECT_NE(load_recipe(run.recipe(), {taylor, "stage.prune_channels.calibrate.images=9"}).canonical_text,
+            load_recipe(run.recipe(), {taylor}).canonical_text);
 }
 
 TEST(Recipe, CanonicalTextCarriesACalibrateStage) {

@@ -249,6 +249,9 @@ void add_stage(Lines& lines, const StageRecipe& stage, LayerText layers) {
     lines.line("sparsity_level", config.sparsity_level);
     lines.line("width_multiple", config.width_multiple);
     lines.line("norm", std::int64_t{config.norm == channels::RowNorm::kL1 ? 1 : 2});
+    if (config.criterion == channels::ChannelCriterion::kTaylor) {
+      lines.line("calibrate.images", stage.calibration_images);
+    }
     for (const auto& [weight, level] : config.levels) {
       lines.table("[[stage.layers]]");
       lines.line("tensor_fqn", text(weight));

@@ -479,6 +479,33 @@ epochs = 1
   EXPECT_EQ(get_file(parts.out() / "model.pare"), get_file(whole.out() / "model.pare"));
 }
 
+// Channels by the Taylor criterion: other ones than by saliency, the same ones again after a resume.
+TEST(Runner, ChannelsGoByTheirEffectOnTheLoss) {
+  const std::string text = tiny_header() + R"([[stage]]
+kind = "dense"
+epochs = 2
+[[stage]]
+kind = "prune_channels"
+criterion = "taylor"
+calibrate = { images = 100 }
+sparsity_level = 0.5
+[[stage]]
+kind = "qat"
+epochs = 1
+)";
+  const TinyRun whole(text);
+  const RunRecord record = run(whole);
+  EXPECT_EQ(record.runtime.mismatches, 0);
+  EXPECT_EQ(record.layers.at(1).shape, (Shape{32, 16, 3, 3}));
+  const TinyRun parts(text);
+  (void)run(parts, {}, IfRunExists::kRefuse, /*train_only=*/true);
+  (void)run(parts, {}, IfRunExists::kResume);
+  EXPECT_EQ(get_file(parts.out() / "model.pare"), get_file(whole.out() / "model.pare"));
+  const TinyRun fewer(text);
+  (void)run(fewer, {"stage.prune_channels.calibrate.images=5"});
+  EXPECT_NE(get_file(fewer.out() / "model.pare"), get_file(whole.out() / "model.pare")) << "other images, other choice";
+}
+
 TEST(Runner, AResidualNetworkKeepsItsMasksAndItsNumbers) {
   const TinyRun tiny;
   const RunRecord record = run(tiny, {"model.builtin=resnet20"});

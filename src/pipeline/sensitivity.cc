@@ -31,7 +31,8 @@ constexpr std::array kBits = {Bits{kFloat32Bits, 32, 0}, Bits{kInt8Bits, 8, 0}, 
                               Bits{"int4/64", 4, 64}, Bits{"int4/128", 4, 128}};
 
 const Bits& find_bits(const std::string& name) {
-  const auto* const found = std::find_if(kBits.begin(), kBits.end(), [&](const Bits& bits) { return bits.name == name; });
+  const auto* const found =
+      std::find_if(kBits.begin(), kBits.end(), [&](const Bits& bits) { return bits.name == name; });
   if (found == kBits.end()) {
     throw Error(ErrorCategory::kInvalidArgument, str_cat("'", name, "' is no number of bits"), "bits",
                 did_you_mean(name, bits_names()));
@@ -113,6 +114,21 @@ const SensitivityCandidate* LayerSensitivity::find(const std::string& pattern, c
   return found == candidates.end() ? nullptr : &*found;
 }
 
+sparsity::SparseLayerConfig layer_config(const std::string& weight, const std::string& pattern) {
+  sparsity::SparseLayerConfig layer;
+  layer.tensor_fqn = weight;
+  if (pattern == kDensePattern) {
+    layer.dense = true;
+    return layer;
+  }
+  const auto masks = sparsity::MaskConfig::from_pattern(pattern);
+  layer.sparsity_level = masks.sparsity_level;
+  layer.sparse_block_shape = masks.sparse_block_shape;
+  layer.zeros_per_block = masks.zeros_per_block;
+  layer.rule = masks.rule;
+  return layer;
+}
+
 double Sensitivity::accuracy_drop(std::int64_t correct_images) const {
   return 100.0 * static_cast<double>(correct - correct_images) / static_cast<double>(images);
 }
@@ -163,8 +179,7 @@ struct SensitivityProbe::Impl {
   // afterwards. `reason`: why the (last) weight stays dense, or "".
   std::map<std::string, torch::Tensor> pruned(const std::vector<sparsity::SparseLayerConfig>& layers,
                                               std::string& reason) {
-    const auto sparsifier =
-        sparsity::make_sparsifier(options.sparsifier, sparsity::MaskConfig::from_pattern("2:4"));
+    const auto sparsifier = sparsity::make_sparsifier(options.sparsifier, sparsity::MaskConfig::from_pattern("2:4"));
     sparsifier->prepare(model(), layers, /*layers_only=*/true);
     for (const sparsity::DenseLayer& dense : sparsifier->dense_layers()) {
       reason = dense.reason;
@@ -194,21 +209,6 @@ struct SensitivityProbe::Impl {
   std::optional<Training> training;
   std::map<std::string, torch::Tensor> trained;
 };
-
-namespace {
-
-sparsity::SparseLayerConfig layer_config(const std::string& weight, const std::string& pattern) {
-  const auto config = sparsity::MaskConfig::from_pattern(pattern);
-  sparsity::SparseLayerConfig layer;
-  layer.tensor_fqn = weight;
-  layer.sparsity_level = config.sparsity_level;
-  layer.sparse_block_shape = config.sparse_block_shape;
-  layer.zeros_per_block = config.zeros_per_block;
-  layer.rule = config.rule;
-  return layer;
-}
-
-}  // namespace
 
 SensitivityProbe::SensitivityProbe(const Recipe& recipe, const SensitivityOptions& options)
     : impl_(std::make_unique<Impl>(recipe, options)) {}

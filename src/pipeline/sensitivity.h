@@ -13,6 +13,7 @@
 
 #include "pare/pipeline/monitor.h"
 #include "pare/pipeline/recipe.h"
+#include "pare/sparsity/sparsifier.h"
 #include "pare/train/evaluate.h"
 
 namespace pare::pipeline {
@@ -23,12 +24,12 @@ inline constexpr const char* kFloat32Bits = "float32";
 inline constexpr const char* kInt8Bits = "int8";
 
 struct SensitivityOptions {
-  std::filesystem::path checkpoint;                             // of a dense stage; "": [model] checkpoint of the recipe
-  std::int64_t images = 2000;                                   // the last so many training images measure the loss,
-  std::int64_t calibration_images = 512;                        // the first so many calibrate
+  std::filesystem::path checkpoint;       // of a dense stage; "": [model] checkpoint of the recipe
+  std::int64_t images = 2000;             // the last so many training images measure the loss,
+  std::int64_t calibration_images = 512;  // the first so many calibrate
   std::vector<std::string> patterns = {"2:4", "64:2:4", "64:1:4"};
   std::vector<std::string> bits = {kFloat32Bits, kInt8Bits, "int4/32"};  // of bits_names()
-  std::string sparsifier = "weight_norm";                       // of sparsity::sparsifier_names()
+  std::string sparsifier = "weight_norm";                                // of sparsity::sparsifier_names()
 };
 
 // "float32", "int8" (per output channel, as QAT has it), "int4/32", "int4/64", "int4/128" (in groups of so many along
@@ -75,6 +76,9 @@ struct Sensitivity {
   // Points of accuracy: positive where a candidate has fewer images right than the trained network.
   [[nodiscard]] double accuracy_drop(std::int64_t correct_images) const;
 };
+
+// A weight with this pattern, "dense" or one of MaskConfig::from_pattern, as a sparsifier takes it.
+[[nodiscard]] sparsity::SparseLayerConfig layer_config(const std::string& weight, const std::string& pattern);
 
 // A trained network, and what becomes of it with candidates in place of its weights. Weights alone are rounded;
 // activations stay float32.

@@ -129,13 +129,13 @@ std::string chart(const Sensitivity& sensitivity) {
     grid(x_of(power), text.str());
   }
   svg << "<text x='" << fixed((zero + kWidth - kRight) / 2.0, 1) << "' y='" << fixed(bottom + 34.0, 1)
-      << "' text-anchor='middle'>increase of the loss (cross-entropy), logarithmic; “none”: at most "
-      << kLeastIncrease << "</text>\n";
+      << "' text-anchor='middle'>increase of the loss (cross-entropy), logarithmic; “none”: at most " << kLeastIncrease
+      << "</text>\n";
   double y = kTop + 4.0;
   for (const LayerSensitivity& layer : sensitivity.layers) {
     svg << "<text class='layer' x='" << kLeft - 92.0 << "' y='"
-        << fixed(y + kLane * static_cast<double>(sensitivity.patterns.size()) / 2.0 + 4.0, 1)
-        << "' text-anchor='end'>" << escape_html(layer.weight) << "</text>\n";
+        << fixed(y + kLane * static_cast<double>(sensitivity.patterns.size()) / 2.0 + 4.0, 1) << "' text-anchor='end'>"
+        << escape_html(layer.weight) << "</text>\n";
     for (std::size_t p = 0; p < sensitivity.patterns.size(); ++p) {
       const std::string& pattern = sensitivity.patterns[p];
       const double middle = y + kLane / 2.0;
@@ -147,9 +147,9 @@ std::string chart(const Sensitivity& sensitivity) {
         const SensitivityCandidate* candidate = layer.find(pattern, sensitivity.bits[b]);
         if (candidate == nullptr) continue;
         any = true;
-        svg << mark(b, x_of(candidate->loss - sensitivity.loss), middle, color_of(p),
-                    str_cat(layer.weight, " ", pattern, " ", candidate->bits, ": ",
-                            cell_text(sensitivity, *candidate)));
+        svg << mark(
+            b, x_of(candidate->loss - sensitivity.loss), middle, color_of(p),
+            str_cat(layer.weight, " ", pattern, " ", candidate->bits, ": ", cell_text(sensitivity, *candidate)));
       }
       if (!any) {
         svg << "<text class='empty-lane' x='" << fixed(zero + 18.0, 1) << "' y='" << fixed(middle + 4.0, 1)
@@ -199,8 +199,8 @@ std::string heat_table(const Sensitivity& sensitivity) {
           continue;
         }
         const double increase = candidate->loss - sensitivity.loss;
-        html << "<td class='number' style='background: rgb(var(--miss-rgb) / " << fixed(0.5 * on_scale(increase, most), 3)
-             << ")'>" << with_sign(increase, 4) << " <small>"
+        html << "<td class='number' style='background: rgb(var(--miss-rgb) / "
+             << fixed(0.5 * on_scale(increase, most), 3) << ")'>" << with_sign(increase, 4) << " <small>"
              << with_sign(-sensitivity.accuracy_drop(candidate->correct), 2) << "</small></td>";
       }
       html << "</tr>\n";
@@ -242,8 +242,7 @@ std::string sensitivity_json(const Sensitivity& sensitivity) {
     }
     Json impossible = Json::array();
     for (const ImpossibleCandidate& candidate : layer.impossible) {
-      impossible.push_back(
-          {{"pattern", candidate.pattern}, {"bits", candidate.bits}, {"reason", candidate.reason}});
+      impossible.push_back({{"pattern", candidate.pattern}, {"bits", candidate.bits}, {"reason", candidate.reason}});
     }
     layers.push_back({{"weight", layer.weight},
                       {"op", layer.op},
@@ -303,6 +302,9 @@ Sensitivity sensitivity_from_json(const std::string& json, const std::string& wh
   }
   if (result.images < 1 || result.layers.empty() || !std::isfinite(result.loss)) {
     fail("it measures nothing");
+  }
+  if (result.patterns.empty() || result.patterns.front() != kDensePattern) {
+    fail("its first pattern is not 'dense'");
   }
   return result;
 }
@@ -366,12 +368,13 @@ std::string sensitivity_html(const Sensitivity& sensitivity) {
   if (!notes.empty()) {
     body += card("Not possible", "candidates that were not measured", "<ul class='notes'>" + notes + "</ul>");
   }
-  body += card("How to read it", "what the numbers are not",
-               "<ul class='notes'><li>One layer is changed at a time. Together layers may cost more, or less, than the "
-               "sum: <code>pare suggest --verify</code> measures that.</li><li>Nothing was trained afterwards. Training "
-               "on with masks wins back most of such losses, and not the same share in every layer.</li>"
-               "<li>The images were held out from calibration, not from training, unless limit_train left them out."
-               "</li><li>Weights are rounded, activations are not.</li></ul>");
+  body +=
+      card("How to read it", "what the numbers are not",
+           "<ul class='notes'><li>One layer is changed at a time. Together layers may cost more, or less, than the "
+           "sum: <code>pare suggest --verify</code> measures that.</li><li>Nothing was trained afterwards. Training "
+           "on with masks wins back most of such losses, and not the same share in every layer.</li>"
+           "<li>The images were held out from calibration, not from training, unless limit_train left them out."
+           "</li><li>Weights are rounded, activations are not.</li></ul>");
   return page_html({sensitivity.recipe + " sensitivity",
                     str_cat("sensitivity of ", sensitivity.recipe, ": loss by layer, pattern and bits"), kStyle, body});
 }

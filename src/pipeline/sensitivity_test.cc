@@ -187,13 +187,20 @@ TEST(Sensitivity, TakesASparsifierThatLooksAtData) {
 }
 
 TEST(Sensitivity, SurvivesItsFile) {
-  const std::string json = sensitivity_json(measured().sensitivity);
+  Sensitivity written = measured().sensitivity;
+  written.correct = 7;  // as no other number is
+  const std::string json = sensitivity_json(written);
   EXPECT_EQ(sensitivity_json(sensitivity_from_json(json, "s.json")), json);
   EXPECT_PARE_ERROR(sensitivity_from_json("{", "s.json"), kCorruptData, "s.json: it cannot be read");
   EXPECT_PARE_ERROR(sensitivity_from_json("{}", "s.json"), kCorruptData, "version");
   std::string newer = json;
   newer.replace(newer.find("\"version\": 1"), 12, "\"version\": 9");
   EXPECT_PARE_ERROR(sensitivity_from_json(newer, "s.json"), kCorruptData, "version 9 is not known");
+  Sensitivity other = measured().sensitivity;
+  other.patterns.front() = "2:8";
+  EXPECT_PARE_ERROR(sensitivity_from_json(sensitivity_json(other), "s.json"), kCorruptData, "first pattern");
+  other.layers.clear();
+  EXPECT_PARE_ERROR(sensitivity_from_json(sensitivity_json(other), "s.json"), kCorruptData, "measures nothing");
 }
 
 std::size_t count(const std::string& text, const std::string& part) {
@@ -211,7 +218,8 @@ TEST(Sensitivity, ShowsEveryCandidateOnceInThePageAndTheTable) {
   EXPECT_EQ(count(html, "not possible"), 2U) << "conv1 at 2:4 and 16:2:4";
   EXPECT_EQ(count(html, "http"), count(html, "http-equiv")) << "nothing is fetched";
   const std::string table = sensitivity_table(sensitivity);
-  // Above: a line for the reader and a blank one, then two of the table's head. 4 layers by 3 patterns, less conv1's two.
+  // Above: a line for the reader and a blank one, then two of the table's head. 4 layers by 3 patterns, less conv1's
+  // two.
   EXPECT_EQ(count(table, "\n| "), 1U + 10U) << table;
   EXPECT_TRUE(table.find("* conv1.weight, 2:4, 16:2:4: groups of 4") != std::string::npos) << table;
 

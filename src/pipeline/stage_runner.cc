@@ -152,18 +152,26 @@ void StageRunner::begin_stage() {
   }
 }
 
-// The work of a one-shot or a calibrate stage.
+// The work of a stage that does not train.
 void StageRunner::look_at_data(StageKind kind) {
-  train::CalibrationSet set = calibration_set();
+  const bool blind =
+      kind == StageKind::kPruneChannels && training_.stage().channels.criterion != channels::ChannelCriterion::kTaylor;
+  train::CalibrationSet set = blind ? train::CalibrationSet{} : calibration_set();
   bool begun = false;
   set.progress = [&](std::int64_t done, std::int64_t total) {
     if (!begun) {
-      monitor_.begin(label(), kind == StageKind::kOneShot ? "layers" : "passes", total, 0, 1.0);
+      monitor_.begin(label(),
+                     kind == StageKind::kOneShot         ? "layers"
+                     : kind == StageKind::kPruneChannels ? "batches"
+                                                         : "passes",
+                     total, 0, 1.0);
       begun = true;
     }
     monitor_.advance(done);
   };
-  if (kind == StageKind::kOneShot) {
+  if (kind == StageKind::kPruneChannels) {
+    monitor_.note(str_cat(label(), "  ", training_.prune_channels(set, data_.train.labels)));
+  } else if (kind == StageKind::kOneShot) {
     training_.prune_in_one_shot(set);
   } else {
     training_.calibrate(set);
@@ -178,9 +186,7 @@ void StageRunner::run_without_training() {
   const auto began = Clock::now();
   begin_stage();
   const StageKind kind = training_.stage().kind;
-  if (kind != StageKind::kPruneChannels) {
-    look_at_data(kind);
-  }
+  look_at_data(kind);
   training_.finish_stage();
   training_.progress.seconds = seconds_since(began);
   const train::Evaluation evaluation = evaluate();

@@ -31,8 +31,8 @@ constexpr double kNominalByteUs = 1e-3 / (8.0 * 3.0);
 constexpr std::size_t kFrontRows = 9;
 
 graph::Graph float_graph(const Recipe& recipe, const RunData& data) {
-  graph::Graph graph = graph::builtin(recipe.model, recipe.seed, data.image.at(0), data.image.at(1), data.image.at(2),
-                                      data.classes());
+  graph::Graph graph =
+      graph::builtin(recipe.model, recipe.seed, data.image.at(0), data.image.at(1), data.image.at(2), data.classes());
   graph::infer_shapes(graph);
   return graph;
 }
@@ -189,8 +189,9 @@ std::vector<std::size_t> rows_to_show(const ParetoFront& front, std::size_t chos
   const double span = static_cast<double>(points.back().cost) - first;
   for (std::size_t i = 0; i < kFrontRows; ++i) {
     const double wanted = first + span * static_cast<double>(i) / static_cast<double>(kFrontRows - 1);
-    const auto at = std::lower_bound(points.begin(), points.end(), wanted,
-                                     [](const auto& point, double cost) { return static_cast<double>(point.cost) < cost; });
+    const auto at = std::lower_bound(points.begin(), points.end(), wanted, [](const auto& point, double cost) {
+      return static_cast<double>(point.cost) < cost;
+    });
     rows.push_back(at == points.end() ? points.size() - 1 : static_cast<std::size_t>(at - points.begin()));
   }
   std::sort(rows.begin(), rows.end());
@@ -230,9 +231,8 @@ TimeBasis measured_time_basis(const Recipe& recipe, const std::filesystem::path&
   quant::prepare_qat(model, {.observer = {.kind = quant::ObserverKind::kMinMax}});
   quant::calibrate(model, first_images(data, recipe, kTimingCalibrationImages, "timing"), {.bias_correction = false});
   quant::finish_qat(model);
-  const graph::Artifact artifact =
-      quant::make_artifact(quant::quantize_(model), {}, {recipe.data.normalize.mean, recipe.data.normalize.std},
-                           data.class_names);
+  const graph::Artifact artifact = quant::make_artifact(
+      quant::quantize_(model), {}, {recipe.data.normalize.mean, recipe.data.normalize.std}, data.class_names);
   const Removed removed(scratch);
   graph::write_artifact(scratch, artifact);
   runtime::Session session = runtime::Session::load(scratch, {.threads = 1, .max_batch = 1});
@@ -252,9 +252,10 @@ TimeBasis measured_time_basis(const Recipe& recipe, const std::filesystem::path&
       basis.other_us += us;
     }
   }
-  basis.description = str_cat("measured: the dense int8 network on this machine (", cpu_name(), ", ",
-                              to_string(basis.isa), "), one image, one thread; times of patterns are that times the "
-                              "ratio in the runtime's table of costs");
+  basis.description =
+      str_cat("measured: the dense int8 network on this machine (", cpu_name(), ", ", to_string(basis.isa),
+              "), one image, one thread; times of patterns are that times the "
+              "ratio in the runtime's table of costs");
   return basis;
 }
 
@@ -283,9 +284,10 @@ TimeBasis nominal_time_basis(const Recipe& recipe, const std::string& target) {
   for (const LayerShape& layer : layer_shapes(float_graph(recipe, load_run_data(recipe)))) {
     basis.dense_us[layer.name] = kNominalByteUs * predicted_time(layer, kDensePattern, basis.isa, basis.vendor);
   }
-  basis.description = str_cat("nominal, not measured: a core of ", target,
-                              " at 3 GHz with 64 multiply-adds or 8 bytes of weights a cycle, layers with weights only; "
-                              "only ratios mean something");
+  basis.description =
+      str_cat("nominal, not measured: a core of ", target,
+              " at 3 GHz with 64 multiply-adds or 8 bytes of weights a cycle, layers with weights only; "
+              "only ratios mean something");
   return basis;
 }
 
@@ -305,10 +307,11 @@ Suggestion suggest(const Recipe& recipe, const Sensitivity& sensitivity, const B
   const std::optional<std::size_t> chosen = front.best_within(limit);
   if (!chosen) {
     const double reachable = budget_of(front.points().front().cost, budget.kind, time.other_us, sensitivity.images);
-    throw Error(ErrorCategory::kInvalidArgument,
-                str_cat("no combination of these patterns keeps ", to_string(budget),
-                        "; the smallest that can be kept is ", to_string(Budget{budget.kind, reachable, budget.minimize})),
-                "suggest", "raise the budget, or measure sparser patterns with --patterns");
+    throw Error(
+        ErrorCategory::kInvalidArgument,
+        str_cat("no combination of these patterns keeps ", to_string(budget), "; the smallest that can be kept is ",
+                to_string(Budget{budget.kind, reachable, budget.minimize})),
+        "suggest", "raise the budget, or measure sparser patterns with --patterns");
   }
 
   Suggestion result{budget, {}, {}, {}, {}, time.description, front.step(), std::nullopt};
@@ -318,7 +321,8 @@ Suggestion suggest(const Recipe& recipe, const Sensitivity& sensitivity, const B
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const Option& option = layers[i].options[options[i]];
     SuggestedLayer layer{layers[i].shape.name, layers[i].shape.weight, option.pattern, option.alone, {}};
-    layer.why = option.pattern != kDensePattern ? str_cat("alone, in one shot: loss +", fixed(option.alone.loss_increase, 4))
+    layer.why = option.pattern != kDensePattern
+                    ? str_cat("alone, in one shot: loss +", fixed(option.alone.loss_increase, 4))
                 : layers[i].options.size() > 1 ? std::string("the budget is kept without its zeros")
                                                : why_only_dense(sensitivity.layers[i]);
     result.layers.push_back(std::move(layer));

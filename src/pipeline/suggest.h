@@ -30,8 +30,8 @@ struct TimeBasis {
   std::string description;                 // what it is, for people
 };
 
-// Times the dense int8 network of the recipe on this machine, layer by layer: random weights, one image, one thread, the
-// least of some rounds. `scratch`: a file that is written for it and removed. Takes a second or two.
+// Times the dense int8 network of the recipe on this machine, layer by layer: random weights, one image, one thread,
+// the least of some rounds. `scratch`: a file that is written for it and removed. Takes a second or two.
 [[nodiscard]] TimeBasis measured_time_basis(const Recipe& recipe, const std::filesystem::path& scratch);
 
 // Nothing is measured: a core of the target at 3 GHz that does 64 multiply-adds or reads 8 bytes a cycle. Only ratios
@@ -44,7 +44,7 @@ enum class Minimize { kTime, kBytes };
 
 struct Budget {
   BudgetKind kind = BudgetKind::kBytes;
-  double limit = 0.0;  // points; bytes of all layers (stored_bytes); microseconds an image
+  double limit = 0.0;                   // points; bytes of all layers (stored_bytes); microseconds an image
   Minimize minimize = Minimize::kTime;  // kAccuracyDrop; the others minimize the loss
 };
 
@@ -111,8 +111,8 @@ struct Suggestion {
 // The layers, the sums and the front, for a terminal (Markdown).
 [[nodiscard]] std::string suggestion_table(const Suggestion& suggestion);
 
-// The suggestion in the network, for Suggestion::verified. Throws kInvalidArgument where the probe's network has another
-// loss than the one that was measured.
+// The suggestion in the network, for Suggestion::verified. Throws kInvalidArgument where the probe's network has
+// another loss than the one that was measured.
 [[nodiscard]] Verification verify_suggestion(SensitivityProbe& probe, const Sensitivity& sensitivity,
                                              const Suggestion& suggestion);
 

@@ -4,8 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 #include <limits>
+#include <map>
 #include <set>
 #include <string>
 #include <vector>
@@ -57,8 +57,7 @@ Sensitivity made_up(std::uint64_t seed) {
       }
       // Some are better than the trained network.
       const double harm = static_cast<double>(i) * static_cast<double>(rng.uniform()) - 0.1;
-      layer.candidates.push_back(
-          {result.patterns[i], "int8", 0.5 + 0.1 * harm, 900 - std::llround(10.0 * harm)});
+      layer.candidates.push_back({result.patterns[i], "int8", 0.5 + 0.1 * harm, 900 - std::llround(10.0 * harm)});
     }
     result.layers.push_back(std::move(layer));
   }
@@ -72,9 +71,9 @@ double spent(const Prediction& predicted, const Budget& budget) {
 }
 
 double goal(const Prediction& predicted, const Budget& budget) {
-  return budget.kind != BudgetKind::kAccuracyDrop  ? predicted.loss_increase
-         : budget.minimize == Minimize::kTime      ? predicted.us
-                                                   : static_cast<double>(predicted.bytes);
+  return budget.kind != BudgetKind::kAccuracyDrop ? predicted.loss_increase
+         : budget.minimize == Minimize::kTime     ? predicted.us
+                                                  : static_cast<double>(predicted.bytes);
 }
 
 // All combinations of what suggest() says of each layer's patterns when it may choose but one.
@@ -117,10 +116,10 @@ TEST(Suggest, IsTheBestOfAllCombinationsWithinTheBudget) {
     const Sensitivity sensitivity = made_up(seed);
     const std::vector<Prediction> all = all_combinations(recipe, sensitivity, time);
     ASSERT_EQ(all.size(), 64U);
-    for (const Budget& kind : {Budget{BudgetKind::kBytes, 0, Minimize::kTime},
-                               Budget{BudgetKind::kTimeUs, 0, Minimize::kTime},
-                               Budget{BudgetKind::kAccuracyDrop, 0, Minimize::kTime},
-                               Budget{BudgetKind::kAccuracyDrop, 0, Minimize::kBytes}}) {
+    for (const Budget& kind :
+         {Budget{BudgetKind::kBytes, 0, Minimize::kTime}, Budget{BudgetKind::kTimeUs, 0, Minimize::kTime},
+          Budget{BudgetKind::kAccuracyDrop, 0, Minimize::kTime},
+          Budget{BudgetKind::kAccuracyDrop, 0, Minimize::kBytes}}) {
       for (const double part : {0.05, 0.3, 0.6, 1.0}) {
         Budget budget = kind;
         const auto [least, most] = std::minmax_element(
@@ -161,9 +160,10 @@ TEST(Suggest, NamesTheSmallestBudgetThatCanBeKept) {
     const double smallest = std::stod(text.substr(at));
     EXPECT_NO_THROW(static_cast<void>(suggest(recipe, sensitivity, {kind, smallest, Minimize::kTime}, time))) << text;
     const double step = kind == BudgetKind::kBytes ? 1.0 : kind == BudgetKind::kTimeUs ? 0.11 : 0.1;
-    EXPECT_TRUE(::pare::testing::error_of(
-        [&] { return suggest(recipe, sensitivity, {kind, smallest - step, Minimize::kTime}, time); }))
-        << text << ": less can be kept";
+    EXPECT_TRUE(::pare::testing::error_of([&] {
+      return suggest(recipe, sensitivity, {kind, smallest - step, Minimize::kTime}, time);
+    })) << text
+        << ": less can be kept";
   }
 }
 
@@ -265,8 +265,8 @@ TEST(Suggest, SaysWhatIsWrong) {
   const TinyRun prunes(tiny_header() + "[[stage]]\nkind = \"dense\"\n[[stage]]\nkind = \"prune_channels\"\n");
   EXPECT_PARE_ERROR(suggest(load_recipe(prunes.recipe()), made_up(7), budget, time), kUnsupported,
                     "takes channels away");
-  const Recipe ranks = load_recipe(tiny.recipe(), {"stage.sparse.sparsifier={ name = \"global_magnitude\" }",
-                                                   "stage.sparse.layers=[]"});
+  const Recipe ranks =
+      load_recipe(tiny.recipe(), {"stage.sparse.sparsifier={ name = \"global_magnitude\" }", "stage.sparse.layers=[]"});
   EXPECT_PARE_ERROR(suggest(ranks, made_up(7), budget, time), kUnsupported, "makes no patterns");
 }
 

@@ -26,22 +26,6 @@ StageRecipe new_stage(StageKind kind, const Recipe& recipe) {
   return stage;
 }
 
-sparsity::SparseLayerConfig layer_config(const SuggestedLayer& layer) {
-  sparsity::SparseLayerConfig config;
-  config.tensor_fqn = layer.weight;
-  config.why = layer.why;
-  if (layer.pattern == kDensePattern) {
-    config.dense = true;
-    return config;
-  }
-  const auto masks = sparsity::MaskConfig::from_pattern(layer.pattern);
-  config.sparsity_level = masks.sparsity_level;
-  config.sparse_block_shape = masks.sparse_block_shape;
-  config.zeros_per_block = masks.zeros_per_block;
-  config.rule = masks.rule;
-  return config;
-}
-
 // Puts the stages in that a recipe needs to have masks and to be converted.
 void complete(Recipe& recipe, const std::string& sparsifier) {
   const auto has_masks = [](const StageRecipe& stage) { return stage.sparsifier.has_value(); };
@@ -113,7 +97,8 @@ std::string to_string(const Budget& budget) {
 std::vector<std::string> assumptions() {
   return {
       "Losses of layers add up. Together they may cost more or less than the sum: --verify measures it.",
-      "Damage in one shot ranks layers. It is not the loss after training: training on with masks wins most of it back, "
+      "Damage in one shot ranks layers. It is not the loss after training: training on with masks wins most of it "
+      "back, "
       "and not the same share in every layer.",
       "A layer whose candidate is better than the trained network counts as no damage: such gains are noise.",
       "Weights are int8. What rounding the activations costs is not counted.",
@@ -134,7 +119,8 @@ std::string suggested_recipe(const Recipe& recipe, const Sensitivity& sensitivit
     }
     stage.layers.clear();
     for (const SuggestedLayer& layer : suggestion.layers) {
-      stage.layers.push_back(layer_config(layer));
+      stage.layers.push_back(layer_config(layer.weight, layer.pattern));
+      stage.layers.back().why = layer.why;
     }
   }
   std::string text = str_cat("# Suggested by pare suggest: ", goal_text(suggestion.budget), ".\n");

@@ -261,9 +261,6 @@ std::string Training::begin_stage() {
         prepare_sparsifier(progress.stage);
       }
     }
-    if (recipe.kind == StageKind::kPruneChannels) {
-      note = prune_model(*model_, recipe.channels);
-    }
   }
   scheduler_.reset();
   if (!trains(recipe.kind)) {
@@ -287,6 +284,14 @@ std::string Training::begin_stage() {
     pending_optimizer_.clear();
   }
   return note;
+}
+
+std::string Training::prune_channels(const train::CalibrationSet& set, const torch::Tensor& labels) {
+  channels::ChannelPruningConfig config = stage().channels;
+  if (config.criterion == channels::ChannelCriterion::kTaylor) {
+    config.gradients = batch_gradients(*model_, set, labels);
+  }
+  return prune_model(*model_, config);
 }
 
 void Training::prune_in_one_shot(const train::CalibrationSet& set) {

@@ -50,9 +50,12 @@ class Training {
   Training(const Recipe& recipe, const Shape& image, std::int64_t classes, std::int64_t steps_per_epoch,
            const train::Checkpoint& checkpoint);
 
-  // Sets up the stage that progress.stage names: channels, masks, quantizers, optimizer, schedule. After a checkpoint
-  // from the midst of a stage, what it held is taken instead of fresh. Returns a line for the user, or "".
+  // Sets up the stage that progress.stage names: order of channels, masks, quantizers, optimizer, schedule. After a
+  // checkpoint from the midst of a stage, what it held is taken instead of fresh. Returns a line for the user, or "".
   [[nodiscard]] std::string begin_stage();
+  // All of a prune_channels stage, after begin_stage(). `set` and `labels`, of its inputs in order, are looked at where
+  // the criterion needs gradients. Returns a line for the user.
+  [[nodiscard]] std::string prune_channels(const train::CalibrationSet& set, const torch::Tensor& labels);
   // All of a one-shot stage, after begin_stage(): masks are chosen, and held from here on.
   void prune_in_one_shot(const train::CalibrationSet& set);
   // All of a calibrate stage, after begin_stage(): ranges and biases.
