@@ -36,8 +36,8 @@ void require_folded(const Graph& graph) {
 void for_each_element(const Initializer& tensor, const ChannelAxis& axis,
                       const std::function<void(std::size_t channel, std::size_t element)>& visit) {
   const auto tail = tensor.shape.begin() + static_cast<std::ptrdiff_t>(axis.axis) + 1;
-  const auto run = static_cast<std::size_t>(
-      std::accumulate(tail, tensor.shape.end(), axis.multiplicity, std::multiplies<>()));
+  const auto run =
+      static_cast<std::size_t>(std::accumulate(tail, tensor.shape.end(), axis.multiplicity, std::multiplies<>()));
   const auto channels = static_cast<std::size_t>(tensor.shape[axis.axis] / axis.multiplicity);
   const auto elements = static_cast<std::size_t>(element_count(tensor.shape));
   for (std::size_t element = 0; element < elements; ++element) {

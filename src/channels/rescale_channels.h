@@ -1,7 +1,7 @@
 // Moves scale between neighbouring layers, channel by channel: the same function, but one that is easier to quantize.
 //
-// Relu, MaxPool, Add and averages hand a positive factor through, so a channel may be f times as large where the rows of
-// a weight (and the bias) write it, if the columns that read it are divided by f. Factors are powers of two here:
+// Relu, MaxPool, Add and averages hand a positive factor through, so a channel may be f times as large where the rows
+// of a weight (and the bias) write it, if the columns that read it are divided by f. Factors are powers of two here:
 // every product and every sum is then the old one with another exponent, so the network computes equal bits, as long as
 // no number leaves the range of normal floats.
 //
@@ -10,7 +10,8 @@
 //   f = sqrt(r2 / r1), which makes both r1 * f and r2 / f the geometric mean
 //
 //   cross-layer equalization (Nagel et al., arXiv 1906.04721, section 4.1)   r1 = largest |weight| that writes it
-//   SmoothQuant (Xiao et al., arXiv 2211.10438, eq. 4, alpha = 0.5)          r1 = largest |value| met in a calibration set
+//   SmoothQuant (Xiao et al., arXiv 2211.10438, eq. 4, alpha = 0.5)          r1 = largest |value| met in a calibration
+//   set
 //
 // Call it on the float graph, batch norms folded; masks stay valid, because no zero becomes another number.
 #pragma once

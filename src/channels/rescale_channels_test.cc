@@ -104,8 +104,8 @@ TEST(RescaleChannels, EqualizesRowsAndColumns) {
   for (std::size_t c = 0; c < rows.size(); ++c) {
     EXPECT_LE(std::abs(std::log2(rows[c] / columns[c])), 1.0) << c;
   }
-  EXPECT_GT(std::abs(std::log2(largest_along(mlp, "fc1.weight", true)[0] /
-                               largest_along(mlp, "fc2.weight", false)[0])), 5.0);
+  EXPECT_GT(std::abs(std::log2(largest_along(mlp, "fc1.weight", true)[0] / largest_along(mlp, "fc2.weight", false)[0])),
+            5.0);
 }
 
 TEST(RescaleChannels, SmoothsWhatWasMet) {
@@ -120,7 +120,8 @@ TEST(RescaleChannels, SmoothsWhatWasMet) {
   const std::vector<int>& exponents = smoothed.exponents.begin()->second;
   const auto columns = largest_along(graph, "fc2.weight", false);
   for (const std::size_t c : {std::size_t{0}, std::size_t{2}}) {
-    // SmoothQuant's s_j = max|X_j|^0.5 / max|W_j|^0.5 divides what is written: f = 1 / s_j, to the nearest power of two.
+    // SmoothQuant's s_j = max|X_j|^0.5 / max|W_j|^0.5 divides what is written: f = 1 / s_j, to the nearest power of
+    // two.
     EXPECT_NEAR(std::log2(std::sqrt(columns[c] / met[c])), exponents[c], 0.5);
   }
   EXPECT_LT(exponents[0], exponents[2]);

@@ -25,8 +25,8 @@ struct LayerShape {
 [[nodiscard]] std::vector<LayerShape> layer_shapes(const graph::Graph& graph);
 
 // The packed form that [convert] sparsify = `sparsify` gives weights with masks of this configuration: "2:4", V:N:M as
-// "64:1:4", blocks as "4x1", or "" where they are stored dense. int4 weights have no form for V:N:M and blocks, but such
-// masks may obey 2:4.
+// "64:1:4", blocks as "4x1", or "" where they are stored dense. int4 weights have no form for V:N:M and blocks, but
+// such masks may obey 2:4.
 [[nodiscard]] std::string packed_pattern(const sparsity::MaskConfig& config, const std::string& sparsify, bool int4);
 
 // Bytes that an int8 layer takes in an artifact, stored as `packed` ("dense", "2:4", V:N:M): codes, indices, a float32

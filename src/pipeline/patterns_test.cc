@@ -12,6 +12,7 @@
 #include "pare/graph/weights.h"
 #include "pare/pipeline/recipe.h"
 #include "pare/pipeline/runner.h"
+#include "pare/pipeline/testing/quiet_run.h"
 #include "pare/pipeline/testing/tiny_run.h"
 #include "pare/quant/convert.h"
 #include "pare/quant/qat.h"
@@ -57,10 +58,7 @@ epochs = 0.5
 TEST_P(Patterns, AreTrainedStoredProvedAndReported) {
   const Case& expected = GetParam();
   const TinyRun tiny(recipe_text(expected.sparsifier));
-  RunOptions options;
-  options.folder = tiny.out();
-  Monitor monitor({MonitorStyle::kQuiet, 0.0, stdout, stderr});
-  const RunRecord record = run_recipe(load_recipe(tiny.recipe()), options, monitor);
+  const RunRecord record = testing::run(tiny);
   EXPECT_EQ(record.runtime.mismatches, 0);
   const graph::Artifact artifact = graph::read_artifact(record.artifact.path);
   EXPECT_TRUE(graph::verify_artifact(record.artifact.path).ok());

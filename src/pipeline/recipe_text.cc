@@ -178,8 +178,7 @@ void add_sparsity(Lines& lines, const StageRecipe& stage, LayerText layers) {
     if (!layer.why.empty()) {
       lines.line("why", text(layer.why));
     }
-    const std::string pattern =
-        layers == LayerText::kPattern && !transposable ? whole_pattern(layer) : std::string();
+    const std::string pattern = layers == LayerText::kPattern && !transposable ? whole_pattern(layer) : std::string();
     if (!pattern.empty()) {
       lines.line("pattern", text(pattern));
     } else if (!transposable) {

@@ -13,29 +13,17 @@
 #include "pare/pipeline/plan.h"
 #include "pare/pipeline/report/report.h"
 #include "pare/pipeline/runner.h"
+#include "pare/pipeline/testing/quiet_run.h"
 #include "pare/pipeline/testing/tiny_run.h"
 
 namespace pare::pipeline {
 namespace {
 
 using ::pare::testing::get_file;
+using ::pare::testing::run;
 using ::pare::testing::TempDir;
 using ::pare::testing::tiny_header;
 using ::pare::testing::TinyRun;
-
-Monitor& quiet() {
-  static Monitor monitor({MonitorStyle::kQuiet, 0.0, stdout, stderr});
-  return monitor;
-}
-
-RunRecord run(const Recipe& recipe, const std::filesystem::path& folder, IfRunExists if_exists = IfRunExists::kRefuse,
-              bool train_only = false) {
-  RunOptions options;
-  options.folder = folder;
-  options.if_exists = if_exists;
-  options.train_only = train_only;
-  return run_recipe(recipe, options, quiet());
-}
 
 void expect_exact(const RunRecord& record) {
   EXPECT_EQ(record.runtime.mismatches, 0);

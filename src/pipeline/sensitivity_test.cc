@@ -14,6 +14,7 @@
 #include "pare/format/half.h"
 #include "pare/pipeline/run_data.h"
 #include "pare/pipeline/runner.h"
+#include "pare/pipeline/testing/quiet_run.h"
 #include "pare/pipeline/testing/tiny_run.h"
 #include "pare/pipeline/training.h"
 #include "pare/sparsity/weight_norm_sparsifier.h"
@@ -21,14 +22,10 @@
 namespace pare::pipeline {
 namespace {
 
+using ::pare::testing::quiet;
 using ::pare::testing::TinyRun;
 
 constexpr std::int64_t kImages = 200;
-
-Monitor& quiet() {
-  static Monitor monitor({MonitorStyle::kQuiet, 0.0, stdout, stderr});
-  return monitor;
-}
 
 // A tiny convnet that was trained densely (and 2:4 after that), and what was measured of it.
 struct Measured {

@@ -16,19 +16,16 @@
 #include "pare/graph/builtin.h"
 #include "pare/pipeline/plan.h"
 #include "pare/pipeline/runner.h"
+#include "pare/pipeline/testing/quiet_run.h"
 #include "pare/pipeline/testing/tiny_run.h"
 
 namespace pare::pipeline {
 namespace {
 
 using ::pare::testing::get_file;
+using ::pare::testing::quiet;
 using ::pare::testing::tiny_header;
 using ::pare::testing::TinyRun;
-
-Monitor& quiet() {
-  static Monitor monitor({MonitorStyle::kQuiet, 0.0, stdout, stderr});
-  return monitor;
-}
 
 constexpr std::int64_t kImages = 1000;
 

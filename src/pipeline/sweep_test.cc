@@ -13,6 +13,7 @@
 #include "pare/base/testing.h"
 #include "pare/pipeline/report/report.h"
 #include "pare/pipeline/runner.h"
+#include "pare/pipeline/testing/quiet_run.h"
 #include "pare/pipeline/testing/tiny_run.h"
 
 namespace pare::pipeline {
@@ -20,12 +21,8 @@ namespace {
 
 using ::pare::testing::get_file;
 using ::pare::testing::put_file;
+using ::pare::testing::quiet;
 using ::pare::testing::TinyRun;
-
-Monitor& quiet() {
-  static Monitor monitor({MonitorStyle::kQuiet, 0.0, stdout, stderr});
-  return monitor;
-}
 
 constexpr const char* kSweep = R"(name = "patterns"
 recipe = "tiny.toml"

@@ -43,16 +43,15 @@ torch::Tensor nearest(const torch::Tensor& weight, const WeightGrid& grid) {
 }
 
 torch::Tensor dequantized(const torch::Tensor& codes, const WeightGrid& grid) {
-  return codes.to(torch::kFloat32) *
-         grid.scales.repeat_interleave(grid.group_elems, 1).narrow(1, 0, codes.size(1));
+  return codes.to(torch::kFloat32) * grid.scales.repeat_interleave(grid.group_elems, 1).narrow(1, 0, codes.size(1));
 }
 
 double output_error(const torch::Tensor& before, const torch::Tensor& after, const torch::Tensor& x) {
   return x.mm((before - after).t()).square().sum(torch::kFloat64).item<double>();
 }
 
-// Optimal Brain Quantization of all rows at once, as section 3.1 of the paper has it: in double, no Cholesky factor, and
-// the inverse Hessian of the columns that are left computed anew for every column.
+// Optimal Brain Quantization of all rows at once, as section 3.1 of the paper has it: in double, no Cholesky factor,
+// and the inverse Hessian of the columns that are left computed anew for every column.
 struct Reference {
   torch::Tensor codes;
   double to_a_tie = 0.5;  // how near a weight came to the middle between two codes
@@ -137,9 +136,9 @@ TEST(Gptq, KeepsMasks) {
 
 TEST(Gptq, LosesLessThanRoundingToNearest) {
   const torch::Tensor x = correlated_inputs(400, 96, 92);
-  for (const Case& c : {Case{32, 96, 96, 128, format::kInt8WeightRange, false},
-                        Case{32, 96, 32, 128, format::kInt4WeightRange, false},
-                        Case{32, 96, 32, 32, format::kInt4WeightRange, true}}) {
+  for (const Case& c :
+       {Case{32, 96, 96, 128, format::kInt8WeightRange, false}, Case{32, 96, 32, 128, format::kInt4WeightRange, false},
+        Case{32, 96, 32, 32, format::kInt4WeightRange, true}}) {
     const torch::Tensor mask = c.masked ? two_of_four(c.rows, c.k) : torch::ones({c.rows, c.k});
     const torch::Tensor weight = torch::randn({c.rows, c.k}) * mask;
     const WeightGrid grid = grid_of(weight, c.group, c.range);
@@ -171,8 +170,7 @@ TEST(Gptq, RoundsToNearestWhereInputsTellNothing) {
   EXPECT_TRUE(torch::equal(gptq(weight, {}, torch::zeros({16, 16}), grid).codes, by_nearest));
   const GptqResult constant = gptq(weight, {}, torch::full({16, 16}, 200.0F), grid);
   const torch::Tensor ones = torch::ones({1, 16});
-  EXPECT_LE(output_error(weight, constant.weight, ones),
-            output_error(weight, dequantized(by_nearest, grid), ones));
+  EXPECT_LE(output_error(weight, constant.weight, ones), output_error(weight, dequantized(by_nearest, grid), ones));
 }
 
 TEST(Gptq, AScaleOfZeroLeavesOnlyZero) {

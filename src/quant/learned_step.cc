@@ -135,8 +135,8 @@ torch::Tensor LearnedFakeQuantizer::start() const {
     const float hi = max.data_ptr<float>()[channel];
     const bool all_zero = lo == 0.0F && hi == 0.0F;
     const format::AffineParams params = of_ == Of::kActivation ? format::choose_qparams_affine(lo, hi, range())
-                                        : all_zero ? format::choose_qparams_symmetric(-1.0F, 1.0F, range())
-                                                   : format::choose_qparams_symmetric(lo, hi, range());
+                                        : all_zero             ? format::choose_qparams_symmetric(-1.0F, 1.0F, range())
+                                                               : format::choose_qparams_symmetric(lo, hi, range());
     scales.data_ptr<float>()[channel] = params.scale;
   }
   return scales.to(step_.device());
@@ -172,9 +172,8 @@ torch::Tensor LearnedFakeQuantizer::forward(const torch::Tensor& x) {
   }
   const std::int64_t features = x.numel() / (of_ == Of::kWeight ? step_.size(0) : x.size(0));
   try {
-    return fake_quantize_learned(
-        x, scale, zero_point(), range(),
-        1.0 / std::sqrt(static_cast<double>(features) * static_cast<double>(range().qmax)));
+    return fake_quantize_learned(x, scale, zero_point(), range(),
+                                 1.0 / std::sqrt(static_cast<double>(features) * static_cast<double>(range().qmax)));
   } catch (const Error& error) {
     throw Error(error.category(), error.problem(), str_cat("'", quantized_name(), "'"), error.remedy());
   }

@@ -12,16 +12,16 @@
 
 namespace pare::quant {
 
-// y = s * clamp(rint(x * (1 / s)), lo, hi) with lo = qmin - zero_point and hi = qmax - zero_point: format::fake_quantize
-// element by element. scale: float32 [channels], one for each x[c], or [1] for all of x.
+// y = s * clamp(rint(x * (1 / s)), lo, hi) with lo = qmin - zero_point and hi = qmax - zero_point:
+// format::fake_quantize element by element. scale: float32 [channels], one for each x[c], or [1] for all of x.
 //
 // Gradients are the paper's (section 2, eq. 3): of x straight-through where rint(x / s) lies within [lo, hi], else 0;
 // of s, times `gradient_scale` and summed over all that share it,
 //
 //   dy/ds = rint(x / s) - x / s within the range,  lo below it,  hi above it
 //
-// Throws kNumeric where x holds NaN or infinity. Precondition: scales are positive, x.size(0) is their number or that is
-// 1.
+// Throws kNumeric where x holds NaN or infinity. Precondition: scales are positive, x.size(0) is their number or that
+// is 1.
 [[nodiscard]] torch::Tensor fake_quantize_learned(const torch::Tensor& x, const torch::Tensor& scale,
                                                   std::int32_t zero_point, format::QuantRange range,
                                                   double gradient_scale);
@@ -30,10 +30,10 @@ namespace pare::quant {
 //
 //   scale = start * step        start: of the range seen at the start (buffers min_val and max_val), step: 1 at first
 //
-// So a step of an optimizer that normalizes gradients, as Adam does, changes a scale by its learning rate as a fraction,
-// whatever the scale's size. The gradient that `step` gets is the scale's divided by `start`: then SGD moves the scale
-// itself exactly as the paper's update has it. It is multiplied by the paper's 1 / sqrt(N * qmax), N the number of
-// weights with this scale, or of an activation's features. A step stays above 2^-10.
+// So a step of an optimizer that normalizes gradients, as Adam does, changes a scale by its learning rate as a
+// fraction, whatever the scale's size. The gradient that `step` gets is the scale's divided by `start`: then SGD moves
+// the scale itself exactly as the paper's update has it. It is multiplied by the paper's 1 / sqrt(N * qmax), N the
+// number of weights with this scale, or of an activation's features. A step stays above 2^-10.
 //
 // Of a weight [channels, ...]: one scale a channel, zero point 0; begin() takes the start from the weight as
 // WeightFakeQuantizer would have it. Of an activation: one scale and an integer zero point, which does not move, from

@@ -45,9 +45,9 @@ TEST(LearnedStep, ValuesAreThoseOfFormatElementByElement) {
   const torch::Tensor y = fake_quantize_learned(x, scale, 0, format::kInt8WeightRange, 1.0);
   for (std::int64_t row = 0; row < 3; ++row) {
     for (std::int64_t col = 0; col < 50; ++col) {
-      EXPECT_EQ(y[row][col].item<float>(), format::fake_quantize(x[row][col].item<float>(),
-                                                                 {scale[row].item<float>(), 0},
-                                                                 format::kInt8WeightRange));
+      EXPECT_EQ(
+          y[row][col].item<float>(),
+          format::fake_quantize(x[row][col].item<float>(), {scale[row].item<float>(), 0}, format::kInt8WeightRange));
     }
   }
   const torch::Tensor activation = fake_quantize_learned(x, torch::tensor({0.02F}), 77, format::kUint8Range, 1.0);
@@ -64,9 +64,9 @@ TEST(LearnedStep, GradientsAreThePapers) {
     bool passes;
     double slope;
   };
-  const Case cases[] = {{0.3F, true, -0.3}, {0.5F, true, -0.5}, {1.5F, true, 0.5},   {-2.25F, true, 0.25},
-                        {7.4F, true, -0.4}, {7.5F, false, 7.0}, {20.0F, false, 7.0}, {-8.5F, true, 0.5},
-                        {-9.0F, false, -8.0}};
+  const Case cases[] = {{0.3F, true, -0.3},   {0.5F, true, -0.5}, {1.5F, true, 0.5},
+                        {-2.25F, true, 0.25}, {7.4F, true, -0.4}, {7.5F, false, 7.0},
+                        {20.0F, false, 7.0},  {-8.5F, true, 0.5}, {-9.0F, false, -8.0}};
   for (const Case& c : cases) {
     // A scale of 1/4 is exact.
     const Gradients found = gradients(torch::tensor({c.x * 0.25F}), torch::tensor({0.25F}), 0, format::kInt4Range,
@@ -97,7 +97,9 @@ TEST(LearnedStep, GradientsAgreeWithFiniteDifferences) {
   for (std::int64_t col = 0; col < 30; ++col) {
     torch::Tensor moved = torch::zeros_like(wide);
     moved.select(1, col).fill_(1e-7);
-    EXPECT_LT((found.x.select(1, col) - (value(wide + moved, s0) - value(wide - moved, s0)) / 2e-7).abs().max()
+    EXPECT_LT((found.x.select(1, col) - (value(wide + moved, s0) - value(wide - moved, s0)) / 2e-7)
+                  .abs()
+                  .max()
                   .item<double>(),
               1e-5);
   }

@@ -35,8 +35,8 @@ struct QATConfig {
 // unchanged then.
 void prepare_qat(train::Model& model, const QATConfig& config = {});
 
-// Activation ranges stop moving. (Weight scales always follow the masked weight: they are not an estimate.)
-// Throws kState if the model was not prepared.
+// Activation ranges and learned steps stop moving. (Other weight scales follow the masked weight: they are no
+// estimate.) Throws kState if the model was not prepared.
 void freeze_observers(train::Model& model);
 
 // Declares QAT done: observers are frozen, squash_mask and conversion are allowed from here on. Harmless if done

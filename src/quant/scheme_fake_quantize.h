@@ -40,8 +40,8 @@ class RowFakeQuantizer final : public train::RowQuantizer {
 // enable_observer(false) holds the scales of the last weight seen, for one that was put on their grid (gptq.h).
 //
 // The gradient passes straight through where the rounded code lies within the range, ends included (so it is blocked
-// where Int4Scale::kAmaxOver7p5 or a held scale clips), and in a group whose scale rounds to 0. Runs on the CPU; a weight on another
-// device is brought there and back.
+// where Int4Scale::kAmaxOver7p5 or a held scale clips), and in a group whose scale rounds to 0. Runs on the CPU; a
+// weight on another device is brought there and back.
 class GroupFakeQuantizer final : public train::FakeQuantizer {
  public:
   // Throws kInvalidArgument for another group than 32, 64, 128 and 256. n, k: of the weight.

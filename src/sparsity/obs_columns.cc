@@ -86,9 +86,8 @@ double fix_columns(ObsProblem& problem, const std::vector<Columns>& panels, std:
     for (; first < last; ++first) {
       const Columns& columns = panels[first];
       // A copy: rows of the whole factor lie a multiple of k apart, and a cache holds only a few such.
-      const torch::Tensor factor = problem.factor.narrow(0, columns.begin, columns.size())
-                                       .narrow(1, columns.begin, columns.size())
-                                       .contiguous();
+      const torch::Tensor factor =
+          problem.factor.narrow(0, columns.begin, columns.size()).narrow(1, columns.begin, columns.size()).contiguous();
       const torch::Tensor own = errors.narrow(1, columns.begin - block.begin, columns.size());
       ObsPanel panel(problem.weight.data_ptr<float>(), k, factor.data_ptr<float>(), columns, own.data_ptr<float>(),
                      block.size());

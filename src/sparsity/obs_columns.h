@@ -8,8 +8,8 @@
 //   error = (w_j - value) / U_jj        w_i -= error * U_ji for i > j        inverse(H) = U^T U, U upper triangular
 //
 // Within a panel of some 32 columns this goes column by column. What is right of the panel in its block of columns is
-// brought up to date by one matrix product, and what is right of the block by another (GPTQ, section 3.3, step 2, on two
-// levels): products are where the time goes.
+// brought up to date by one matrix product, and what is right of the block by another (GPTQ, section 3.3, step 2, on
+// two levels): products are where the time goes.
 #pragma once
 
 #include <torch/torch.h>
@@ -54,20 +54,13 @@ class ObsPanel {
   // weight of the panel, rows `errors_stride` elements apart.
   ObsPanel(float* weight, std::int64_t k, const float* factor, Columns columns, float* errors,
            std::int64_t errors_stride)
-      : weight_(weight),
-        k_(k),
-        factor_(factor),
-        columns_(columns),
-        errors_(errors),
-        errors_stride_(errors_stride) {}
+      : weight_(weight), k_(k), factor_(factor), columns_(columns), errors_(errors), errors_stride_(errors_stride) {}
 
   [[nodiscard]] const Columns& columns() const { return columns_; }
   // What the columns to its left have made of it so far. `col` counts from the weight's first column, as below.
   [[nodiscard]] float value(std::int64_t row, std::int64_t col) const { return weight_[row * k_ + col]; }
   // U_jj: setting a weight w to 0 costs (w / pivot)^2.
-  [[nodiscard]] float pivot(std::int64_t col) const {
-    return factor_[(col - columns_.begin) * (columns_.size() + 1)];
-  }
+  [[nodiscard]] float pivot(std::int64_t col) const { return factor_[(col - columns_.begin) * (columns_.size() + 1)]; }
   // Gives a weight its final value; the columns of the panel to its right make up for it.
   void fix(std::int64_t row, std::int64_t col, float value) {
     const std::int64_t size = columns_.size();
@@ -94,10 +87,10 @@ class ObsPanel {
 // Columns of a panel, about: as many as plain loops keep up with products.
 inline constexpr std::int64_t kPanelElems = 32;
 
-// Goes through the panels, which follow each other from column 0 to the last, in blocks of at most `block_elems` columns
-// (or of one panel). `fix_panel` fixes what shall not stay as it is; a weight that it does not fix stays and costs
-// nothing. Returns the sum over all outputs of the squared error that the objective expects, ||W X - W' X||^2 with the
-// damped Hessian. Precondition: the weight is not empty.
+// Goes through the panels, which follow each other from column 0 to the last, in blocks of at most `block_elems`
+// columns (or of one panel). `fix_panel` fixes what shall not stay as it is; a weight that it does not fix stays and
+// costs nothing. Returns the sum over all outputs of the squared error that the objective expects, ||W X - W' X||^2
+// with the damped Hessian. Precondition: the weight is not empty.
 double fix_columns(ObsProblem& problem, const std::vector<Columns>& panels, std::int64_t block_elems,
                    const std::function<void(ObsPanel& panel)>& fix_panel);
 
