@@ -157,7 +157,7 @@ std::vector<Wrong> wrong_recipes() {
       {"RoundingThatIsNone", tiny_header() + kDense + kCalibrate + "calibrate = { rounding = \"gptqq\" }\n", "rounding",
        "gptqq", "gptq"},
       {"RoundingWithoutQuantization", one_shot("calibrate = { rounding = \"gptq\" }"), "rounding",
-       "unknown key 'rounding'", "does not quantize"},
+       "unknown key 'rounding'", "only a stage of kind = \"calibrate\""},
       {"FreezeInCalibrate", tiny_header() + kDense + kCalibrate + "quantize = { freeze_observers_epoch = 1 }\n",
        "freeze_observers_epoch", "unknown key", "when it has seen its images"},
       {"MissingCheckpoint", with(good, "builtin = \"convnet\"", "builtin = \"convnet\"\ncheckpoint = \"no.ckpt\""),
