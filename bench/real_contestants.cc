@@ -107,16 +107,15 @@ Prepared RealGemmField::int4(const Pattern& pattern, std::int64_t group, Isa isa
     own->packed.emplace_back(kernel.packed_bytes(own->weights.view()));
     kernel.pack(own->weights.view(), own->packed.back().data());
   }
-  own->args = {own->a.codes.data(),
-               own->a.args.codes_stride_bytes,
-               own->a.scale.data(),
-               own->packed.front().data(),
-               nullptr,
-               own->c.data(),
-               shape_.n,
-               shape_.m,
-               shape_.n,
-               shape_.k};
+  own->args = {.a = own->a.codes.data(),
+               .a_stride_bytes = own->a.args.codes_stride_bytes,
+               .a_scale = own->a.scale.data(),
+               .packed = own->packed.front().data(),
+               .c = own->c.data(),
+               .c_stride_elems = shape_.n,
+               .m = shape_.m,
+               .n = shape_.n,
+               .k = shape_.k};
   own->scratch = HugeBuffer<std::uint8_t>(kernel.scratch_bytes(own->args));
   own->a.kernel->run(own->a.args, 0, shape_.m);
   std::vector<float> expected(static_cast<std::size_t>(shape_.m * shape_.n));
