@@ -120,7 +120,13 @@ bool turn(RescaledGraph& rescaled, const std::function<std::vector<float>(const 
     if (!set.is_free()) {
       continue;
     }
-    const std::vector<int> exponents = balance(written(set), largest_read(rescaled.graph, set));
+    std::vector<int> exponents = balance(written(set), largest_read(rescaled.graph, set));
+    if (const auto before = rescaled.exponents.find(set.name()); before != rescaled.exponents.end()) {
+      for (std::size_t c = 0; c < exponents.size(); ++c) {
+        const int sum = before->second[c] + exponents[c];
+        exponents[c] = std::clamp(sum, -kMaxChosenExponent, kMaxChosenExponent) - before->second[c];
+      }
+    }
     if (std::ranges::all_of(exponents, [](int exponent) { return exponent == 0; })) {
       continue;
     }

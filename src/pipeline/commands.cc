@@ -135,12 +135,12 @@ std::string describe_artifact(const std::filesystem::path& path) {
     out << "  " << std::left << std::setw(10) << key << " " << value << "\n";
   }
   out << "\n"
-      << std::left << std::setw(10) << "layer" << std::setw(23) << "op" << std::setw(18) << "weight" << std::setw(29)
+      << std::left << std::setw(10) << "layer" << std::setw(23) << "op" << std::setw(18) << "weight" << std::setw(31)
       << "scheme" << std::setw(9) << "pattern" << std::right << std::setw(8) << "zeros" << std::setw(11) << "bytes"
       << "  kernel\n";
   for (const LayerRecord& layer : layer_records(artifact, session.layers())) {
     out << std::left << std::setw(10) << layer.name << std::setw(23) << layer.op << std::setw(18)
-        << pare::to_string(layer.shape) << std::setw(29) << layer.scheme << std::setw(9) << layer.pattern << std::right
+        << pare::to_string(layer.shape) << std::setw(31) << layer.scheme << std::setw(9) << layer.pattern << std::right
         << std::setw(8) << layer.zeros << std::setw(11) << layer.bytes << "  " << layer.kernel
         << (layer.note.empty() ? std::string() : "  (" + layer.note + ")") << "\n";
   }

@@ -72,7 +72,7 @@ void convert_to_artifact(Training& training, const RunData& data, const std::fil
       } else if (recipe.sparsify != kSparsifyDense) {
         notes[group.tensor_fqn] = str_cat("masked ", group.pattern, ", which is not packed",
                                           recipe.sparsify == kSparsifyAuto ? "" : " as " + recipe.sparsify);
-        if (const auto masks = group.config.vnm()) {
+        if (const auto masks = group.config.vnm(); masks && format::parse_vnm(format::to_string(*masks))) {
           proven[group.tensor_fqn] = format::to_string(*masks);
         }
       }

@@ -69,7 +69,8 @@ std::string packed_pattern(const sparsity::MaskConfig& config, const std::string
   if (sparsify == kSparsifyDense || !masks) {
     return {};
   }
-  if (sparsify == kSparsifyAuto && masks->v > 1 && !int4) {
+  const bool has_form = !int4 && format::parse_vnm(format::to_string(*masks)).has_value();  // M is 16 at most
+  if (sparsify == kSparsifyAuto && masks->v > 1 && has_form) {
     return format::to_string(*masks);
   }
   // 1:4, 2:8 and masks that are shared keep at most two of any aligned four as well.
@@ -77,7 +78,7 @@ std::string packed_pattern(const sparsity::MaskConfig& config, const std::string
     return "2:4";
   }
   // With an index of its own for every weight that stays, other N:M are smaller than dense where few do.
-  return sparsify == kSparsifyAuto && !int4 && 2 * masks->n < masks->m ? format::to_string(*masks) : "";
+  return sparsify == kSparsifyAuto && has_form && 2 * masks->n < masks->m ? format::to_string(*masks) : "";
 }
 
 std::int64_t stored_bytes(const LayerShape& layer, const std::string& packed) {

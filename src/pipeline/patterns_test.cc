@@ -75,6 +75,8 @@ INSTANTIATE_TEST_SUITE_P(
     ByRecipe, Patterns,
     ::testing::Values(
         Case{"{ pattern = \"2:4\" }", "2:4", "2:4", "2:4", 0.5, ""},
+        Case{"{ sparse_block_shape = [1, 32], zeros_per_block = 16, sparsity_level = 1.0 }", "dense", "dense", "dense",
+             0.49, "which is not packed"},
         Case{"{ pattern = \"2:4t\" }", "2:4", "2:4", "2:4", 0.5, "masked 2:4t, which is 2:4 as well"},
         Case{"{ pattern = \"1:16\" }", "2:4", "2:4", "2:4", 0.9375, "masked 1:16, which is 2:4 as well"},
         Case{"{ pattern = \"2:8\" }", "2:4", "2:4", "2:4", 0.75, "masked 2:8, which is 2:4 as well"},

@@ -146,8 +146,8 @@ struct SensitivityProbe::Impl {
     for (const std::string& name : options.bits) {
       static_cast<void>(find_bits(name));
     }
-    const std::int64_t wanted_images = options.images + options.calibration_images;
-    if (options.images < 1 || options.calibration_images < 1 || wanted_images > data.train.size()) {
+    if (options.images < 1 || options.calibration_images < 1 ||
+        options.images > data.train.size() - options.calibration_images) {
       throw Error(ErrorCategory::kInvalidArgument,
                   str_cat(options.images, " images to measure with and ", options.calibration_images,
                           " to calibrate with; there are ", data.train.size(), " training images"),

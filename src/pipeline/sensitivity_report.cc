@@ -303,6 +303,18 @@ Sensitivity sensitivity_from_json(const std::string& json, const std::string& wh
   if (result.images < 1 || result.layers.empty() || !std::isfinite(result.loss)) {
     fail("it measures nothing");
   }
+  const auto is_possible = [&](double loss, std::int64_t correct) {
+    return loss >= 0.0 && loss < 1e30 && correct >= 0 && correct <= result.images;
+  };
+  bool possible = is_possible(result.loss, result.correct);
+  for (const LayerSensitivity& layer : result.layers) {
+    for (const SensitivityCandidate& candidate : layer.candidates) {
+      possible = possible && is_possible(candidate.loss, candidate.correct);
+    }
+  }
+  if (!possible) {
+    fail("a loss or a number of images is impossible");
+  }
   if (result.patterns.empty() || result.patterns.front() != kDensePattern) {
     fail("its first pattern is not 'dense'");
   }

@@ -96,7 +96,7 @@ std::vector<LayerOptions> options_of(const Recipe& recipe, const Sensitivity& se
       const SensitivityCandidate* candidate = sensitivity.layers[i].find(pattern, kInt8Bits);
       if (candidate == nullptr) {
         if (pattern == kDensePattern) {
-          fail("the sensitivity has no int8 candidates, and int8 is what a recipe converts to");
+          fail("the sensitivity has no int8 candidates, and suggestions are for int8 weights");
         }
         continue;
       }
@@ -219,6 +219,12 @@ void check_recipe(const Recipe& recipe) {
     if (stage.sparsifier && stage.sparsifier->name == "global_magnitude") {
       fail("'global_magnitude' ranks single weights over all layers and makes no patterns",
            "use another sparsifier, as in --set stage." + stage.name + ".sparsifier.name=weight_norm");
+    }
+    const auto is_int4 = [](const auto& layer) { return layer.scheme.is_int4(); };
+    if (quantizes(stage.kind) && (stage.quantize.scheme.is_int4() ||
+                                  std::any_of(stage.quantize.layers.begin(), stage.quantize.layers.end(), is_int4))) {
+      fail("the recipe quantizes to int4, and predictions are for int8 weights",
+           "suggest for int8, as in --set stage." + stage.name + ".quantize={}");
     }
   }
 }

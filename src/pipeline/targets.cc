@@ -61,7 +61,7 @@ constexpr std::string_view kPartialReason =
     "only a part of the blocks, or of a block, obeys the pattern, so the layer is stored and computed dense";
 constexpr std::string_view kPackerSource = "pare's own packer: format/two_four.h, format/vnm.h";
 constexpr std::string_view kStoredDense =
-    "masks of this pattern have no packed form: the layer is stored and computed dense";
+    "stored with an index for each weight where 2 N < M, else dense; no gain in time was measured";
 
 constexpr Line kPartialLine{Support::kRuns, kPartialReason, kPackerSource};
 constexpr Line kCpuUnstructured{Support::kRuns, kUnstructuredNever, kUnstructuredSource};
@@ -248,9 +248,8 @@ std::optional<Finding> check_precision(const Target& target, const LayerPlan& la
         str_cat("pare's runtime of this release has no kernels for ", precision, " in a ", layer.op, ", only 8 and 8"),
         "pare's own kernels: src/kernels"};
   }
-  return Finding{Support::kUnsupported,
-                 str_cat("pare's conversion of this release writes 8-bit weights and activations, not ", precision),
-                 "pare's own conversion: src/quant"};
+  return Finding{Support::kUnsupported, str_cat("no support for ", precision, " is known on this target"),
+                 "pare's own table: targets.cc"};
 }
 
 // What a layer's extents add to its pattern's line; nothing where they are not known.

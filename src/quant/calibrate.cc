@@ -7,6 +7,7 @@
 #include "pare/base/strings.h"
 #include "pare/channels/rescale_channels.h"
 #include "pare/quant/gptq.h"
+#include "pare/quant/learned_step.h"
 #include "pare/quant/qat.h"
 #include "pare/sparsity/taps.h"
 
@@ -115,7 +116,6 @@ void rescale(train::Model& model, const train::CalibrationSet& set, Rescaling re
 
 // Moves the weight onto the grid of its scales, and holds these.
 void round_by_gptq(train::Model& model, train::WeightPipeline& weight, const train::CalibrationSet& set) {
-  const torch::Tensor hessian = train::layer_hessian(model, weight.fqn(), set);
   static_cast<void>(weight.codes());  // settles the scales of the weight as it is now
   const train::FakeQuantizer& quantizer = *weight.fake_quantizer();
   const torch::Tensor matrix = sparsity::to_matrix(weight.masked());
@@ -124,9 +124,10 @@ void round_by_gptq(train::Model& model, train::WeightPipeline& weight, const tra
   const WeightGrid grid{quantizer.scale().detach().cpu().view({matrix.size(0), -1}), group_elems, quantizer.range()};
   GptqResult result;
   try {
-    result = gptq(matrix, mask, hessian, grid);
+    result = gptq(matrix, mask, train::layer_hessian(model, weight.fqn(), set), grid);
   } catch (const Error& error) {
-    throw Error(error.category(), error.problem(), str_cat("GPTQ of '", weight.fqn(), "'"), error.remedy());
+    throw Error(error.category(), error.problem(), str_cat("GPTQ of '", weight.fqn(), "'"),
+                "calibrate with more or other data, check that training has not diverged, or round to nearest");
   }
   torch::Tensor dense = weight.dense().detach();
   const torch::Tensor rounded = sparsity::from_matrix(result.weight, dense);
@@ -143,7 +144,20 @@ void calibrate(train::Model& model, const train::CalibrationSet& set, const Cali
     throw Error(ErrorCategory::kState, "calibration of a model that is not prepared",
                 str_cat("model '", model.graph().name, "'"), "call prepare_qat first, and finish_qat afterwards");
   }
+  for (const auto& weight : model.weights()) {
+    if (dynamic_cast<const LearnedFakeQuantizer*>(weight->fake_quantizer().get()) != nullptr) {
+      throw Error(ErrorCategory::kState, "calibration of learned steps, which only training moves",
+                  str_cat("model '", model.graph().name, "'"), "prepare_qat with learned_steps = false, or train");
+    }
+  }
   const torch::NoGradGuard no_gradient;
+  // What an earlier calibration held or froze.
+  for (const auto& weight : model.weights()) {
+    weight->fake_quantizer()->enable_observer(true);
+  }
+  for (const auto& entry : model.activation_quantizers()) {
+    entry.second->enable_observer(true);
+  }
   const auto is_corrected = [&](const graph::Node& node) {
     return options.bias_correction && node.has_weight() && model.bias(node.name).defined();
   };

@@ -206,6 +206,43 @@ TEST(Calibrate, GptqOfInt4GroupsLiesOnItsGridBehindTheMask) {
   }
 }
 
+TEST(Calibrate, AGroupThatRoundsToZeroAtItsHeldScaleIsStoredWithScaleZero) {
+  const graph::Graph graph = testing::tiny_mlp(13);
+  Model model(graph);
+  prepare_qat(model, int4_groups());
+  calibrate(model, set_of(testing::synthetic_data(graph, 64, 14)));
+  const auto& weight = model.weight("fc2.weight");
+  static_cast<void>(weight.codes());
+  weight.fake_quantizer()->enable_observer(false);
+  ASSERT_GT(weight.fake_quantizer()->scale()[0][0].item<float>(), 0.0F);
+  weight.dense().detach()[0].slice(0, 0, 32).zero_();
+  finish_qat(model);
+  const graph::Graph converted = quantize_(model);
+  EXPECT_EQ(converted.initializer("fc2.weight").scales.as<std::uint16_t>()[0], 0);
+}
+
+TEST(Calibrate, CalibratingAgainBeginsAnew) {
+  const graph::Graph graph = testing::tiny_mlp(13);
+  const testing::Labelled data = testing::synthetic_data(graph, 64, 14);
+  Model model(graph);
+  prepare_qat(model, minmax());
+  calibrate(model, set_of(data), {.rounding = Rounding::kGptq});
+  model.weight("fc1.weight").dense().detach().mul_(0.5F);
+  calibrate(model, set_of(data), {.bias_correction = false});
+  const auto& weight = model.weight("fc1.weight");
+  static_cast<void>(weight.codes());
+  EXPECT_EQ(weight.codes().abs().amax().item<double>(), 127.0);
+}
+
+TEST(Calibrate, LearnedStepsAreRefused) {
+  Model model(testing::tiny_mlp(13));
+  QATConfig config = minmax();
+  config.learned_steps = true;
+  prepare_qat(model, config);
+  EXPECT_PARE_ERROR(calibrate(model, set_of(testing::synthetic_data(model.graph(), 32, 14))), kState,
+                    "calibration of learned steps");
+}
+
 TEST(Calibrate, ScalesThatAreHeldTravelWithTheState) {
   const graph::Graph graph = testing::tiny_mlp(18);
   const testing::Labelled data = testing::synthetic_data(graph, 48, 19);

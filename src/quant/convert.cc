@@ -31,14 +31,21 @@ graph::Quantization quantization_of(const train::FakeQuantizer& quantizer) {
 }
 
 graph::Initializer weight_initializer(const train::WeightPipeline& pipeline) {
-  // codes() settles the scales of the weight as it is now, so it goes first.
+  // codes() settles the scales of the weight as it is now, unless they are held, so it goes first.
   const torch::Tensor codes = pipeline.codes().to(torch::kCPU, torch::kInt8).contiguous();
   const std::int8_t* const data = codes.data_ptr<std::int8_t>();
   if (const std::int64_t group = pipeline.fake_quantizer()->group(); group != 0) {
     const torch::Tensor scales = pipeline.fake_quantizer()->scale().cpu().contiguous();
     format::Int4Codes int4{{data, data + codes.numel()}, {}};
+    const std::int64_t k = codes.size(1);
+    const std::int64_t groups = scales.size(1);
     for (std::int64_t i = 0; i < scales.numel(); ++i) {
-      int4.scales.push_back(format::half_from_float(scales.data_ptr<float>()[i]));
+      // A scale that is held may outlive its group: GPTQ can round all of it to 0, whose scale is 0 (format/int4.h).
+      const std::int64_t begin = i % groups * group;
+      const std::int8_t* const first = data + i / groups * k + begin;
+      const bool zeros =
+          std::all_of(first, first + std::min(group, k - begin), [](std::int8_t code) { return code == 0; });
+      int4.scales.push_back(zeros ? std::uint16_t{0} : format::half_from_float(scales.data_ptr<float>()[i]));
     }
     return graph::encode_int4(int4, codes.sizes().vec(), graph::Encoding::kInt4, group);
   }

@@ -95,6 +95,11 @@ void freeze_observers(train::Model& model) {
   for (const auto& entry : model.activation_quantizers()) {
     entry.second->enable_observer(false);
   }
+  for (const auto& weight : model.weights()) {
+    if (auto* const learned = dynamic_cast<LearnedFakeQuantizer*>(weight->fake_quantizer().get())) {
+      learned->enable_observer(false);
+    }
+  }
 }
 
 void finish_qat(train::Model& model) {
