@@ -214,7 +214,8 @@ void attend(const Isa& isa, const AttentionArgs& args, std::int64_t first, const
   }
 }
 
-void run(const Isa& isa, const AttentionArgs& args, std::int64_t begin, std::int64_t end, void* scratch) {
+[[maybe_unused]] void run(const Isa& isa, const AttentionArgs& args, std::int64_t begin, std::int64_t end,
+                          void* scratch) {
   const Scratch parts(args);
   auto* base = static_cast<std::uint8_t*>(scratch);
   std::memset(base + parts.zeros, 0, static_cast<std::size_t>(parts.longest * 4));
