@@ -42,6 +42,19 @@ std::vector<Case> shape_grid() {
   return cases;
 }
 
+// C of the reference, rows of A and of C without gaps.
+std::vector<std::uint8_t> run_reference(const std::vector<std::uint8_t>& a, const testing::StoredWeights& weights,
+                                        QGemmArgs args) {
+  const std::size_t elem_bytes = args.epilogue.output == Epilogue::Output::kU8 ? 1 : 4;
+  std::vector<std::uint8_t> c(static_cast<std::size_t>(args.m * args.n) * elem_bytes);
+  args.a = a.data();
+  args.a_stride_bytes = args.k;
+  args.c = c.data();
+  args.c_stride_elems = args.n;
+  reference_qgemm(args, weights.reference_view(), weights.reference_format());
+  return c;
+}
+
 // C of a kernel, computed in pieces as a thread pool would cut it, between guards filled with `poison`.
 std::vector<std::uint8_t> run_kernel(const QGemmKernel& kernel, const Case& shape,
                                      const testing::StoredWeights& weights, const std::vector<std::uint8_t>& a_rows,
@@ -130,14 +143,7 @@ TEST(QGemm, EveryKernelEqualsTheReferenceOverTheShapeGrid) {
         args.epilogue.real_bias = real_bias.data();
       }
 
-      const std::size_t elem_bytes = args.epilogue.output == Epilogue::Output::kU8 ? 1 : 4;
-      std::vector<std::uint8_t> expected(static_cast<std::size_t>(shape.m * shape.n) * elem_bytes);
-      QGemmArgs reference = args;
-      reference.a = a.data();
-      reference.a_stride_bytes = shape.k;
-      reference.c = expected.data();
-      reference.c_stride_elems = shape.n;
-      reference_qgemm(reference, weights.reference_view(), weights.reference_format());
+      const std::vector<std::uint8_t> expected = run_reference(a, weights, args);
 
       for (const std::uint8_t poison : kPoisons) {
         EXPECT_EQ(run_kernel(kernel, shape, weights, a, shape.k, shape.n, args, false, poison), expected);
@@ -184,13 +190,7 @@ TEST(QGemm, EveryKernelIsExactForExtremeCodes) {
       args.epilogue.output = Epilogue::Output::kF32;
       args.epilogue.bias = bias.data();
       args.epilogue.multiplier = multiplier.data();
-      std::vector<std::uint8_t> expected(static_cast<std::size_t>(m * n) * sizeof(float));
-      QGemmArgs reference = args;
-      reference.a = a.data();
-      reference.a_stride_bytes = k;
-      reference.c = expected.data();
-      reference.c_stride_elems = n;
-      reference_qgemm(reference, weights.reference_view(), weights.reference_format());
+      const std::vector<std::uint8_t> expected = run_reference(a, weights, args);
       EXPECT_EQ(run_kernel(kernel, {m, n, k}, weights, a, k, n, args, false, 0xA5), expected);
     }
   }
@@ -218,13 +218,7 @@ TEST(QGemm, EveryKernelIsExactForLargeFloatResults) {
     args.epilogue.output = Epilogue::Output::kF32;
     args.epilogue.bias = bias.data();
     args.epilogue.multiplier = multiplier.data();
-    std::vector<std::uint8_t> expected(static_cast<std::size_t>(m * n) * sizeof(float));
-    QGemmArgs reference = args;
-    reference.a = a.data();
-    reference.a_stride_bytes = k;
-    reference.c = expected.data();
-    reference.c_stride_elems = n;
-    reference_qgemm(reference, weights.reference_view(), weights.reference_format());
+    const std::vector<std::uint8_t> expected = run_reference(a, weights, args);
     for (const std::int64_t stride : {n, n + 1}) {
       EXPECT_TRUE(run_kernel(kernel, {m, n, k}, weights, a, k, stride, args, true, 0xA5) == expected) << stride;
     }
@@ -371,13 +365,7 @@ TEST(QGemm, EveryKernelClampsWhatExceedsInt32) {
     args.epilogue.zero_point = 100;
     args.epilogue.qmin = 3;
     args.epilogue.qmax = 250;
-    std::vector<std::uint8_t> expected(static_cast<std::size_t>(m * n));
-    QGemmArgs reference = args;
-    reference.a = a.data();
-    reference.a_stride_bytes = k;
-    reference.c = expected.data();
-    reference.c_stride_elems = n;
-    reference_qgemm(reference, weights.reference_view(), weights.reference_format());
+    const std::vector<std::uint8_t> expected = run_reference(a, weights, args);
     EXPECT_EQ(run_kernel(kernel, {m, n, k}, weights, a, k, n, args, false, 0xA5), expected);
   }
 }
