@@ -425,6 +425,14 @@ TEST(Runner, AStageLearnsFromTheModelOfAnEarlierOne) {
   EXPECT_GT(record.runtime.accuracy, 60.0);
 }
 
+// Trained first and converted by a run that resumes, the recipe of `whole` gives the same file.
+void expect_the_same_in_parts(const std::string& text, const TinyRun& whole) {
+  const TinyRun parts(text);
+  (void)run(parts, {}, IfRunExists::kRefuse, /*train_only=*/true);
+  (void)run(parts, {}, IfRunExists::kResume);
+  EXPECT_EQ(get_file(parts.out() / "model.pare"), get_file(whole.out() / "model.pare"));
+}
+
 // Channels go, the rest is reordered and masked, and all of it survives checkpoints.
 TEST(Runner, PrunedAndReorderedChannelsConvertAndResume) {
   const std::string text = tiny_header() + R"([[stage]]
@@ -451,10 +459,7 @@ epochs = 1
   EXPECT_EQ(record.layers.at(1).shape, (Shape{32, 16, 3, 3}));
   EXPECT_EQ(record.layers.at(1).pattern, "16:2:4");
   EXPECT_EQ(record.stages.at(1).kind, "prune_channels");
-  const TinyRun parts(text);
-  (void)run(parts, {}, IfRunExists::kRefuse, /*train_only=*/true);
-  (void)run(parts, {}, IfRunExists::kResume);
-  EXPECT_EQ(get_file(parts.out() / "model.pare"), get_file(whole.out() / "model.pare"));
+  expect_the_same_in_parts(text, whole);
 }
 
 // Channels by the Taylor criterion: other ones than by saliency, the same ones again after a resume.
@@ -475,10 +480,7 @@ epochs = 1
   const RunRecord record = run(whole);
   EXPECT_EQ(record.runtime.mismatches, 0);
   EXPECT_EQ(record.layers.at(1).shape, (Shape{32, 16, 3, 3}));
-  const TinyRun parts(text);
-  (void)run(parts, {}, IfRunExists::kRefuse, /*train_only=*/true);
-  (void)run(parts, {}, IfRunExists::kResume);
-  EXPECT_EQ(get_file(parts.out() / "model.pare"), get_file(whole.out() / "model.pare"));
+  expect_the_same_in_parts(text, whole);
   const TinyRun fewer(text);
   (void)run(fewer, {"stage.prune_channels.calibrate.images=5"});
   EXPECT_NE(get_file(fewer.out() / "model.pare"), get_file(whole.out() / "model.pare")) << "other images, other choice";

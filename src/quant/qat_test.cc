@@ -269,13 +269,7 @@ TEST(Qat, AResumedModelGoesOnInTheSameBits) {
   const train::OptimizerOptions sgd{.kind = train::OptimizerKind::kSgd, .lr = 0.01};
   (void)testing::train_steps(model, data, 3, sgd);
   (void)testing::train_steps(resumed, data, 3, sgd);
-  const auto expected = model.state();
-  const auto found = resumed.state();
-  ASSERT_EQ(found.size(), expected.size());
-  for (std::size_t i = 0; i < expected.size(); ++i) {
-    EXPECT_EQ(found[i].first, expected[i].first);
-    EXPECT_TRUE(torch::equal(found[i].second, expected[i].second)) << expected[i].first;
-  }
+  testing::expect_same_state(resumed, model);
 }
 
 TEST(Qat, EveryGroupObeysTwoFourAfterTraining) {

@@ -1,6 +1,7 @@
 // Small networks, data and a training loop for tests of quantization. Test-only.
 #pragma once
 
+#include <gtest/gtest.h>
 #include <torch/torch.h>
 
 #include <algorithm>
@@ -267,6 +268,17 @@ inline double train_steps(train::Model& model, const Labelled& data, int steps,
     last = loss.item<double>();
   }
   return last;
+}
+
+// Parameters, masks and buffers, bit for bit.
+inline void expect_same_state(const train::Model& found, const train::Model& expected) {
+  const auto state = found.state();
+  const auto wanted = expected.state();
+  ASSERT_EQ(state.size(), wanted.size());
+  for (std::size_t i = 0; i < wanted.size(); ++i) {
+    EXPECT_EQ(state[i].first, wanted[i].first);
+    EXPECT_TRUE(torch::equal(state[i].second, wanted[i].second)) << wanted[i].first;
+  }
 }
 
 }  // namespace pare::quant::testing
