@@ -210,7 +210,7 @@ class Tiler {
     x_ = columns_begin_;
     class_left_ = class_lines_ * (columns_end_ - columns_begin_);
     line_ready_ = false;
-    return true;
+    return class_left_ > 0;
   }
 
   // The group's first line of the class, and how many there are; false if there is none.
