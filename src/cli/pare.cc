@@ -117,6 +117,15 @@ int main_of_pare(int argc, char** argv) {
       app.add_subcommand("sweep", "Run a table of recipes; stages that they have in common are trained once");
   sweep_command->add_option("file", sweep_arguments.file, "TOML file (docs/recipe.md)")->required();
   sweep_command->add_option("--out", sweep_arguments.out, "Folder; runs/<name> if not given")->type_name("FOLDER");
+  sweep_command->add_option("--set", sweep_arguments.set, "Change a key in all rows: threads=1")
+      ->expected(1)
+      ->take_all()
+      ->type_name("KEY=VALUE");
+  sweep_command->add_option("--row", sweep_arguments.rows, "Run these rows only: a name or a glob, as often as needed")
+      ->expected(1)
+      ->take_all()
+      ->type_name("GLOB");
+  sweep_command->add_option("--seed", sweep_arguments.seeds, "Run these seeds only")->expected(1)->take_all();
   sweep_command->add_flag("--quiet", sweep_arguments.quiet, "Warnings and the table only");
 
   SensitivityArguments sensitivity_arguments;

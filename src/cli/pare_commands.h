@@ -1,6 +1,7 @@
 // The commands of `pare`: each takes what was parsed, calls the pipeline, prints, and returns the exit code.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -68,7 +69,10 @@ int check(const CheckArguments& arguments);
 
 struct SweepArguments {
   std::string file;
+  std::vector<std::string> set;
   std::string out;  // "": runs/<name of the sweep>
+  std::vector<std::string> rows;
+  std::vector<std::uint64_t> seeds;
   bool quiet = false;
 };
 int sweep(const SweepArguments& arguments);

@@ -210,6 +210,33 @@ TEST(Pare, RunsAndTheOtherCommandsTakeWhatItMade) {
   EXPECT_EQ(pare({"eval", tiny / "damaged.pare", "--recipe", tiny.recipe()}).code, 1);
 }
 
+TEST(Pare, TwoSweepsOfOneFolderShareTheWork) {
+  const TinyRun tiny;
+  put_file(tiny / "sweep.toml",
+           "recipe = \"tiny.toml\"\n[[row]]\nname = \"a\"\n"
+           "[[row]]\nname = \"b\"\nset = [\"stage.qat.optimizer.lr=2e-3\"]\n"
+           "[[row]]\nname = \"c\"\nset = [\"stage.sparse.sparsifier.pattern=1:4\"]\n");
+  const auto sweep = [&](const std::string& name) {
+    return start({"sweep", (tiny / "sweep.toml").string(), "--set", "threads=1", "--out", tiny.out().string()},
+                 tiny / (name + ".out"), tiny / (name + ".err"));
+  };
+  const pid_t first = sweep("first");
+  const pid_t second = sweep("second");
+  EXPECT_EQ(wait_for(first), 0) << get_file(tiny / "first.err");
+  EXPECT_EQ(wait_for(second), 0) << get_file(tiny / "second.err");
+  std::vector<double> dense_seconds;
+  for (const std::string row : {"a", "b", "c"}) {
+    for (const std::string name : {"first", "second"}) {
+      EXPECT_TRUE(contains(get_file(tiny / (name + ".out")), "| " + row + " |")) << name;
+    }
+    dense_seconds.push_back(
+        pipeline::record_from_json(get_file(tiny.out() / row / "seed-0" / "report.json")).stages[0].seconds);
+  }
+  // A stage that was taken over keeps the time that it took where it was trained.
+  EXPECT_EQ(dense_seconds[1], dense_seconds[0]);
+  EXPECT_EQ(dense_seconds[2], dense_seconds[0]);
+}
+
 TEST(Pare, BelowTheLimitIsThreeAndKeepsTheFiles) {
   const TinyRun tiny;
   const std::string ruin =

@@ -7,9 +7,11 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <span>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 #include "pare/base/error.h"
@@ -35,6 +37,9 @@ bool holds_other_files(const std::filesystem::path& folder) {
   }
   return false;
 }
+
+// 0, or errno.
+int try_lock(int file, int kind) { return ::flock(file, kind | LOCK_NB) == 0 ? 0 : errno; }
 
 }  // namespace
 
@@ -67,6 +72,16 @@ RunStatus read_run_status(const std::filesystem::path& folder) {
   }
   throw Error(ErrorCategory::kCorruptData, "this is no status of a run", file.string(),
               "--overwrite starts the run anew");
+}
+
+bool is_worked_on(const std::filesystem::path& folder) {
+  const int file = ::open((folder / "lock").c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) {
+    return false;
+  }
+  const int reason = try_lock(file, LOCK_SH);
+  ::close(file);
+  return reason == EWOULDBLOCK;
 }
 
 RunFolder::RunFolder(std::filesystem::path folder, const Recipe& recipe, IfRunExists if_exists)
@@ -113,8 +128,13 @@ void RunFolder::lock() {
     throw Error(ErrorCategory::kIo, str_cat("cannot be opened for writing: ", std::strerror(errno)), file.string(),
                 "name another folder with --out");
   }
-  if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
-    const int reason = errno;
+  int reason = try_lock(lock_, LOCK_EX);
+  // is_worked_on() of another process holds it for a moment.
+  for (int again = 0; again < 3 && reason == EWOULDBLOCK; ++again) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    reason = try_lock(lock_, LOCK_EX);
+  }
+  if (reason != 0) {
     ::close(lock_);
     if (reason == EWOULDBLOCK) {
       throw Error(ErrorCategory::kState, "another process works in this run folder", folder_.string(),

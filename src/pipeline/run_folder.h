@@ -58,6 +58,9 @@ class RunFolder {
   int lock_ = -1;
 };
 
+// Whether a process holds the folder's lock, this one included.
+[[nodiscard]] bool is_worked_on(const std::filesystem::path& folder);
+
 [[nodiscard]] std::string to_string(RunStatus status);
 // kNone where there is no run. Throws kCorruptData for a status file that nobody wrote.
 [[nodiscard]] RunStatus read_run_status(const std::filesystem::path& folder);

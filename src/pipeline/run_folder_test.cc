@@ -90,6 +90,16 @@ TEST(RunFolder, OneProcessAtATime) {
   EXPECT_PARE_ERROR(f.open(IfRunExists::kResume), kState, "another process works");
 }
 
+TEST(RunFolder, SaysWhetherAnybodyWorksInIt) {
+  const Folder f;
+  EXPECT_FALSE(is_worked_on(f.run.out()));
+  {
+    const RunFolder held(f.run.out(), f.recipe, IfRunExists::kResume);
+    EXPECT_TRUE(is_worked_on(f.run.out()));
+  }
+  EXPECT_FALSE(is_worked_on(f.run.out()));
+}
+
 TEST(RunFolder, TheLockOfAKilledProcessIsFree) {
   const Folder f;
   const pid_t child = fork();

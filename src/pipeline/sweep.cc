@@ -8,6 +8,7 @@
 #include <limits>
 #include <optional>
 #include <set>
+#include <thread>
 #include <utility>
 
 #include "pare/base/error.h"
@@ -17,6 +18,7 @@
 #include "pare/pipeline/recipe_reader.h"
 #include "pare/pipeline/recipe_text.h"
 #include "pare/pipeline/report/report.h"
+#include "pare/pipeline/run_folder.h"
 #include "pare/pipeline/runner.h"
 #include "pare/runtime/measure.h"
 #include "pare/runtime/session.h"
@@ -25,6 +27,7 @@
 namespace pare::pipeline {
 namespace {
 
+constexpr std::chrono::seconds kLookAgainAfter{1};
 constexpr int kTimingRounds = 30;
 constexpr int kImagesInARound = 20;
 
@@ -67,28 +70,55 @@ std::vector<std::uint64_t> read_seeds(TableReader& reader, std::vector<std::uint
 
 // A run of the sweep: where it lies, and what it does.
 struct Planned {
+  std::size_t row = 0;
   std::string name;
   std::filesystem::path folder;
   Recipe recipe;
+  std::vector<std::string> prefixes;  // [i]: what decides the model after i + 1 stages
+  bool chosen = true;
+
+  [[nodiscard]] bool begins_like(const Planned& other, std::size_t stages) const {
+    return other.prefixes.size() >= stages && other.prefixes[stages - 1] == prefixes[stages - 1];
+  }
+  [[nodiscard]] bool has_done(std::size_t stages) const {
+    return file_exists(folder / "stages" / (recipe.stages[stages - 1].name + ".ckpt"));
+  }
 };
 
 // The run with the most stages done that this one begins with, and how many those are.
 std::optional<ReusedStages> find_reusable(const Planned& wanted, const std::vector<Planned>& others,
                                           std::string& from) {
-  for (std::size_t stages = wanted.recipe.stages.size(); stages > 0; --stages) {
-    const std::string prefix = training_prefix(wanted.recipe, stages);
+  for (std::size_t stages = wanted.prefixes.size(); stages > 0; --stages) {
     for (const Planned& other : others) {
-      if (other.folder == wanted.folder || other.recipe.stages.size() < stages) {
-        continue;
-      }
-      const std::filesystem::path last = other.folder / "stages" / (other.recipe.stages[stages - 1].name + ".ckpt");
-      if (file_exists(last) && training_prefix(other.recipe, stages) == prefix) {
+      if (other.folder != wanted.folder && wanted.begins_like(other, stages) && other.has_done(stages)) {
         from = str_cat(other.name, ": ", stages, stages == 1 ? " stage" : " stages");
         return ReusedStages{other.folder, stages};
       }
     }
   }
   return std::nullopt;
+}
+
+// Whether another process is at this run, or at a run that begins with more of its stages than are done anywhere.
+bool is_in_other_hands(const Planned& wanted, const std::vector<Planned>& all) {
+  if (is_worked_on(wanted.folder)) {
+    return true;
+  }
+  for (std::size_t stages = wanted.prefixes.size(); stages > 0; --stages) {
+    bool in_work = false;
+    for (const Planned& other : all) {
+      if (wanted.begins_like(other, stages)) {
+        if (other.has_done(stages)) {
+          return false;
+        }
+        in_work = in_work || is_worked_on(other.folder);
+      }
+    }
+    if (in_work) {
+      return true;
+    }
+  }
+  return false;
 }
 
 void take_record(const RunRecord& record, SweepRun& run) {
@@ -101,7 +131,8 @@ void take_record(const RunRecord& record, SweepRun& run) {
   run.artifact = record.artifact.path;
 }
 
-SweepRun execute(const Planned& planned, const std::vector<Planned>& all, Monitor& monitor) {
+// Nothing if another process was faster to take the run.
+std::optional<SweepRun> execute(const Planned& planned, const std::vector<Planned>& all, Monitor& monitor) {
   SweepRun run;
   run.seed = planned.recipe.seed;
   RunOptions options;
@@ -114,6 +145,9 @@ SweepRun execute(const Planned& planned, const std::vector<Planned>& all, Monito
   } catch (const Error& error) {
     if (error.category() == ErrorCategory::kIo) {
       throw;
+    }
+    if (error.category() == ErrorCategory::kState && is_worked_on(planned.folder)) {
+      return std::nullopt;
     }
     run.problem = error.problem();
     monitor.warning(str_cat(planned.name, ": ", error.what()));
@@ -164,10 +198,20 @@ void time_artifacts(std::vector<SweepResult>& results, Monitor& monitor) {
   }
 }
 
+// In the order in which they are run.
 std::vector<Planned> plan(const Sweep& sweep, const std::filesystem::path& folder) {
-  std::vector<Planned> runs;
+  std::size_t most_seeds = 0;
   for (const SweepRow& row : sweep.rows) {
-    for (const std::uint64_t seed : row.seeds) {
+    most_seeds = std::max(most_seeds, row.seeds.size());
+  }
+  std::vector<Planned> runs;
+  for (std::size_t turn = 0; turn < most_seeds; ++turn) {
+    for (std::size_t r = 0; r < sweep.rows.size(); ++r) {
+      const SweepRow& row = sweep.rows[r];
+      if (turn >= row.seeds.size()) {
+        continue;
+      }
+      const std::uint64_t seed = row.seeds[turn];
       std::vector<std::string> overrides = row.overrides;
       overrides.push_back(str_cat("seed=", seed));
       Recipe recipe = load_recipe(row.recipe, overrides);
@@ -178,16 +222,79 @@ std::vector<Planned> plan(const Sweep& sweep, const std::filesystem::path& folde
         stage.max_accuracy_drop.reset();
       }
       recipe.canonical_text = canonical_text(recipe);
+      std::vector<std::string> prefixes;
+      for (std::size_t stages = 1; stages <= recipe.stages.size(); ++stages) {
+        prefixes.push_back(training_prefix(recipe, stages));
+      }
       const std::string name = run_name(row.name, seed);
-      runs.push_back({name, folder / name, std::move(recipe)});
+      runs.push_back({r, name, folder / name, std::move(recipe), std::move(prefixes)});
     }
   }
   return runs;
 }
 
+void choose(const Sweep& sweep, const SweepOptions& options, std::vector<Planned>& runs) {
+  std::vector<std::string> names;
+  std::set<std::uint64_t> seeds;
+  for (const SweepRow& row : sweep.rows) {
+    names.push_back(row.name);
+    seeds.insert(row.seeds.begin(), row.seeds.end());
+  }
+  for (const std::string& pattern : options.rows) {
+    if (std::none_of(names.begin(), names.end(), [&](const std::string& name) { return glob_match(pattern, name); })) {
+      throw Error(ErrorCategory::kNotFound, str_cat("there is no row '", pattern, "'"),
+                  str_cat("sweep '", sweep.name, "'"), did_you_mean(pattern, names));
+    }
+  }
+  for (const std::uint64_t seed : options.seeds) {
+    if (seeds.count(seed) == 0) {
+      throw Error(ErrorCategory::kNotFound, str_cat("no row has the seed ", seed), str_cat("sweep '", sweep.name, "'"),
+                  "'seeds' in the file lists them");
+    }
+  }
+  for (Planned& run : runs) {
+    const bool row =
+        options.rows.empty() || std::any_of(options.rows.begin(), options.rows.end(), [&](const std::string& pattern) {
+          return glob_match(pattern, sweep.rows[run.row].name);
+        });
+    const bool seed = options.seeds.empty() ||
+                      std::find(options.seeds.begin(), options.seeds.end(), run.recipe.seed) != options.seeds.end();
+    run.chosen = row && seed;
+  }
+}
+
+// What lies there of a run that is not to be run now.
+std::optional<SweepRun> complete_run(const Planned& planned) {
+  if (read_run_status(planned.folder) != RunStatus::kFinished) {
+    return std::nullopt;
+  }
+  SweepRun run;
+  run.seed = planned.recipe.seed;
+  take_record(record_from_json(read_text_file(planned.folder / "report.json")), run);
+  return run;
+}
+
+// By row, the runs of a row in the order of its seeds; rows without any are left out.
+std::vector<SweepResult> by_row(const Sweep& sweep, const std::vector<Planned>& runs,
+                                const std::vector<std::optional<SweepRun>>& done) {
+  std::vector<SweepResult> results;
+  for (std::size_t row = 0; row < sweep.rows.size(); ++row) {
+    SweepResult result{sweep.rows[row].name, {}, -1.0};
+    for (std::size_t i = 0; i < runs.size(); ++i) {
+      if (runs[i].row == row && done[i]) {
+        result.runs.push_back(*done[i]);
+      }
+    }
+    if (!result.runs.empty()) {
+      results.push_back(std::move(result));
+    }
+  }
+  return results;
+}
+
 }  // namespace
 
-Sweep load_sweep(const std::filesystem::path& path) {
+Sweep load_sweep(const std::filesystem::path& path, const std::vector<std::string>& overrides) {
   const std::string file = path.string();
   const toml::table table = parse_toml(read_text_file(path, kMaxRecipeBytes), file);
   const std::filesystem::path folder = std::filesystem::absolute(path).parent_path();
@@ -214,6 +321,7 @@ Sweep load_sweep(const std::filesystem::path& path) {
     row.overrides = shared_overrides;
     const std::vector<std::string> own = reader.texts("set").value_or(std::vector<std::string>());
     row.overrides.insert(row.overrides.end(), own.begin(), own.end());
+    row.overrides.insert(row.overrides.end(), overrides.begin(), overrides.end());
     reader.finish();
     sweep.rows.push_back(std::move(row));
   }
@@ -225,28 +333,51 @@ Sweep load_sweep(const std::filesystem::path& path) {
   return sweep;
 }
 
-std::vector<SweepResult> run_sweep(const Sweep& sweep, const std::filesystem::path& folder, Monitor& monitor) {
+std::vector<SweepResult> run_sweep(const Sweep& sweep, const SweepOptions& options, Monitor& monitor) {
+  const std::filesystem::path& folder = options.folder;
+  std::vector<Planned> runs = plan(sweep, folder);
+  choose(sweep, options, runs);
   make_directories(folder);
-  const std::vector<Planned> runs = plan(sweep, folder);
-  std::vector<SweepResult> results;
-  const auto write = [&] {
+  const auto write = [&](const std::vector<SweepResult>& results) {
     write_file_atomically(folder / "sweep.json", sweep_json(sweep.name, results));
     write_file_atomically(folder / "sweep.md", sweep_table(results));
     write_file_atomically(folder / "sweep.svg", sweep_svg(results));
   };
-  std::size_t next = 0;
-  for (const SweepRow& row : sweep.rows) {
-    results.push_back({row.name, {}, -1.0});
-    for (std::size_t i = 0; i < row.seeds.size(); ++i) {
-      const Planned& planned = runs[next++];
-      monitor.note(str_cat("run ", next, " of ", runs.size(), ": ", planned.name));
-      train::configure_process(static_cast<std::size_t>(planned.recipe.threads));
-      results.back().runs.push_back(execute(planned, runs, monitor));
-      write();
+  std::vector<std::optional<SweepRun>> done(runs.size());
+  std::vector<std::size_t> pending;
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    if (runs[i].chosen) {
+      pending.push_back(i);
+    } else {
+      done[i] = complete_run(runs[i]);
     }
   }
+  bool waiting = false;
+  while (!pending.empty()) {
+    const auto next =
+        std::find_if(pending.begin(), pending.end(), [&](std::size_t i) { return !is_in_other_hands(runs[i], runs); });
+    if (next == pending.end()) {
+      if (!waiting) {
+        monitor.note(str_cat("waiting for another process, which works on ", runs[pending.front()].name,
+                             " or what it begins with"));
+      }
+      waiting = true;
+      std::this_thread::sleep_for(kLookAgainAfter);
+      continue;
+    }
+    waiting = false;
+    const std::size_t i = *next;
+    monitor.note(str_cat("run ", i + 1, " of ", runs.size(), ": ", runs[i].name));
+    train::configure_process(static_cast<std::size_t>(runs[i].recipe.threads));
+    done[i] = execute(runs[i], runs, monitor);
+    if (done[i]) {
+      pending.erase(next);
+      write(by_row(sweep, runs, done));
+    }
+  }
+  std::vector<SweepResult> results = by_row(sweep, runs, done);
   time_artifacts(results, monitor);
-  write();
+  write(results);
   return results;
 }
 

@@ -25,9 +25,9 @@ struct Sweep {
 };
 
 // A TOML file (docs/recipe.md): name, recipe, seeds, set, and [[row]] tables with name, and recipe, seeds, set of their
-// own. Every recipe is read with its changes, so that nothing is wrong hours later. Throws as load_recipe does, and
-// kInvalidArgument for rows without or with equal names.
-[[nodiscard]] Sweep load_sweep(const std::filesystem::path& path);
+// own; `overrides` change all rows, last. Every recipe is read with its changes, so that nothing is wrong hours later.
+// Throws as load_recipe does, and kInvalidArgument for rows without or with equal names.
+[[nodiscard]] Sweep load_sweep(const std::filesystem::path& path, const std::vector<std::string>& overrides = {});
 
 // What came of a row with one seed.
 struct SweepRun {
@@ -48,12 +48,24 @@ struct SweepResult {
   double us_per_image = -1.0;  // of the first run's artifact, batch 1, one thread; -1: not timed
 };
 
-// Runs what is missing under `folder` (one run folder for each row and seed, "row/seed-0") and writes sweep.json,
-// sweep.md and sweep.svg (accuracy against bytes and time) there. A run begins at the end of the longest sequence of
-// stages that another run of the sweep has done with the same data, model, seed and settings; so a sweep that was
-// stopped goes on where it stood, and rows can be added. Recipes' accuracy limits are left out. A run that fails is a
-// row that says so; kIo ends the sweep. Artifacts are timed in turn, in one process, at the end.
-std::vector<SweepResult> run_sweep(const Sweep& sweep, const std::filesystem::path& folder, Monitor& monitor);
+struct SweepOptions {
+  std::filesystem::path folder;
+  std::vector<std::string> rows;     // names or globs of the rows to run; empty: all
+  std::vector<std::uint64_t> seeds;  // of them those to run; empty: all
+};
+
+// Runs what is missing under the folder (one run folder for each row and seed, "row/seed-0"), the first seed of all
+// rows first, and writes sweep.json, sweep.md and sweep.svg (accuracy against bytes and time) there. A run begins at
+// the end of the longest sequence of stages that another run of the sweep has done with the same data, model, seed and
+// settings; so a sweep that was stopped goes on where it stood, and rows can be added. Rows and seeds that are not
+// chosen are in the table if they are complete. Recipes' accuracy limits are left out. A run that fails is a row that
+// says so; kIo ends the sweep. Artifacts are timed in turn, in one process, at the end.
+//
+// Several processes may work on one folder: each takes runs that no other works on, leaves alone those whose next stage
+// another is training, and in the end waits for the others, so that each one's table is complete.
+//
+// Throws kNotFound, with the nearest names, for rows and seeds that the sweep does not have.
+std::vector<SweepResult> run_sweep(const Sweep& sweep, const SweepOptions& options, Monitor& monitor);
 
 // The table in Markdown: mean and spread of accuracies over the seeds, bytes, time.
 [[nodiscard]] std::string sweep_table(const std::vector<SweepResult>& results);

@@ -3,15 +3,20 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
+#include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "pare/base/file.h"
 #include "pare/base/strings.h"
 #include "pare/base/testing.h"
 #include "pare/pipeline/report/report.h"
+#include "pare/pipeline/run_folder.h"
 #include "pare/pipeline/runner.h"
 #include "pare/pipeline/testing/quiet_run.h"
 #include "pare/pipeline/testing/tiny_run.h"
@@ -44,7 +49,10 @@ struct TinySweep {
   TinyRun tiny;
   std::filesystem::path file = tiny / "sweep.toml";
   explicit TinySweep(const std::string& text = kSweep) { put_file(file, text); }
-  [[nodiscard]] std::vector<SweepResult> run() const { return run_sweep(load_sweep(file), tiny.out("sweep"), quiet()); }
+  [[nodiscard]] std::vector<SweepResult> run(const std::vector<std::string>& rows = {},
+                                             const std::vector<std::uint64_t>& seeds = {}) const {
+    return run_sweep(load_sweep(file), {tiny.out("sweep"), rows, seeds}, quiet());
+  }
 };
 
 RunRecord record_of(const std::filesystem::path& folder) { return record_from_json(get_file(folder / "report.json")); }
@@ -93,6 +101,70 @@ TEST(Sweep, GoesOnWhereItStood) {
   EXPECT_EQ(std::filesystem::last_write_time(artifact), written) << "what is complete is not run again";
   EXPECT_EQ(again[1].runs[0].reused, "2-4/seed-3: 1 stage");
   EXPECT_EQ(again[1].runs[0].problem, "");
+}
+
+TEST(Sweep, RunsTheRowsAndSeedsAskedForAndShowsWhatIsComplete) {
+  const TinySweep sweep;
+  ASSERT_EQ(sweep.run({"2:4"}, {4}).size(), 1U);
+  const std::filesystem::path folder = sweep.tiny.out("sweep");
+  EXPECT_FALSE(std::filesystem::exists(folder / "2-4" / "seed-3"));
+  EXPECT_FALSE(std::filesystem::exists(folder / "16-2-4"));
+  const std::vector<SweepResult> more = sweep.run({"16*"}, {4});
+  ASSERT_EQ(more.size(), 2U);
+  EXPECT_EQ(more[0].row, "2:4");
+  ASSERT_EQ(more[0].runs.size(), 1U);
+  EXPECT_EQ(more[0].runs[0].seed, 4U);
+  EXPECT_GT(more[0].runs[0].accuracy, 25.0);
+  EXPECT_EQ(more[1].runs[0].reused, "2-4/seed-4: 1 stage");
+  EXPECT_FALSE(std::filesystem::exists(folder / "16-2-4" / "seed-3"));
+}
+
+TEST(Sweep, RowsAndSeedsThatItDoesNotHaveAreRefused) {
+  const TinySweep sweep;
+  const auto row = ::pare::testing::error_of([&] { return sweep.run({"16:2:5"}); });
+  ASSERT_TRUE(row);
+  EXPECT_EQ(row->category(), ErrorCategory::kNotFound);
+  EXPECT_NE(std::string(row->what()).find("16:2:4"), std::string::npos) << row->what();
+  const auto seed = ::pare::testing::error_of([&] { return sweep.run({}, {5}); });
+  ASSERT_TRUE(seed);
+  EXPECT_NE(std::string(seed->what()).find("no row has the seed 5"), std::string::npos) << seed->what();
+  EXPECT_FALSE(std::filesystem::exists(sweep.tiny.out("sweep")));
+}
+
+TEST(Sweep, OverridesChangeAllRowsLast) {
+  const TinySweep sweep;
+  const Sweep changed = load_sweep(sweep.file, {"stage.dense.epochs=3"});
+  for (const SweepRow& row : changed.rows) {
+    EXPECT_EQ(load_recipe(row.recipe, row.overrides).stages[0].epochs, 3.0) << row.name;
+  }
+}
+
+// Another process is at the first row with seed 3, whose dense stage all rows of that seed begin with.
+TEST(Sweep, LeavesToOtherProcessesWhatTheyWorkOnAndComesBackToIt) {
+  const TinySweep sweep;
+  const std::filesystem::path folder = sweep.tiny.out("sweep");
+  const Recipe recipe = load_recipe(sweep.tiny.recipe(), {"stage.dense.epochs=2", "seed=3"});
+  auto other = std::make_unique<RunFolder>(folder / "2-4" / "seed-3", recipe, IfRunExists::kResume);
+  bool first_seed_left_alone = false;
+  std::thread release([&] {
+    while (!file_exists(folder / "16-2-4" / "seed-4" / "report.json")) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    first_seed_left_alone = !std::filesystem::exists(folder / "16-2-4" / "seed-3");
+    other.reset();
+  });
+  const std::vector<SweepResult> results = sweep.run({"2:4", "16:2:4"});
+  release.join();
+  EXPECT_TRUE(first_seed_left_alone);
+  ASSERT_EQ(results.size(), 2U);
+  EXPECT_EQ(results[0].runs[0].seed, 3U);
+  EXPECT_EQ(results[1].runs[0].reused, "2-4/seed-3: 1 stage");
+  for (const SweepResult& result : results) {
+    for (const SweepRun& run : result.runs) {
+      EXPECT_EQ(run.problem, "");
+      EXPECT_GT(run.accuracy, 25.0);
+    }
+  }
 }
 
 TEST(Sweep, ARowThatFailsSaysWhyAndTheOthersGoOn) {
@@ -146,10 +218,10 @@ TEST(SweepReport, TableJsonAndPlotSayTheSame) {
 }
 
 TEST(SweepFile, ShippedOnesAreSound) {
-  for (const char* name : {"fashion_mnist", "mlp"}) {
+  for (const auto& [name, rows] : {std::pair("fashion_mnist", 27U), {"mlp", 27U}, {"resnet20", 10U}}) {
     const Sweep sweep =
         load_sweep(std::filesystem::path(PARE_SOURCE_DIR) / "recipes" / "sweeps" / (std::string(name) + ".toml"));
-    EXPECT_GE(sweep.rows.size(), 27U) << name;
+    EXPECT_GE(sweep.rows.size(), rows) << name;
   }
 }
 
