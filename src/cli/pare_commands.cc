@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "pare/base/strings.h"
+#include "pare/base/text_table.h"
 #include "pare/graph/artifact.h"
 #include "pare/graph/builtin.h"
 #include "pare/pipeline/commands.h"
@@ -165,20 +166,21 @@ int check(const CheckArguments& arguments) {
                                              : pipeline::layer_plans_of_file(arguments.file);
   bool supported = true;
   std::vector<std::string> notes;  // each reason once, though many layers share it
+  TextTable table({{"layer"}, {"op"}, {"pattern"}, {"weights"}, {"support"}, {"note"}});
   for (const pipeline::LayerVerdict& verdict : pipeline::check_target(arguments.target, layers)) {
     const std::string note = str_cat(verdict.reason, "\n      source: ", verdict.source);
     const auto known = std::find(notes.begin(), notes.end(), note);
-    const auto number = known - notes.begin() + 1;
+    const std::string number = str_cat("[", known - notes.begin() + 1, "]");
     if (known == notes.end()) {
       notes.push_back(note);
     }
-    std::printf("%-10s %-6s %-14s %2d bits  %-12s [%td]\n", verdict.layer.name.c_str(), verdict.layer.op.c_str(),
-                verdict.layer.pattern.c_str(), verdict.layer.weight_bits, pipeline::to_string(verdict.support).c_str(),
-                number);
+    table.add_row({verdict.layer.name, verdict.layer.op, verdict.layer.pattern,
+                   str_cat(verdict.layer.weight_bits, " bits"), pipeline::to_string(verdict.support), number});
     supported = supported && verdict.support != pipeline::Support::kUnsupported;
   }
+  print(table.text());
   for (std::size_t i = 0; i < notes.size(); ++i) {
-    std::printf("  [%zu] %s\n", i + 1, notes[i].c_str());
+    print(str_cat("  [", i + 1, "] ", notes[i], "\n"));
   }
   if (!supported) {
     throw Error(ErrorCategory::kUnsupported, str_cat("some layers are not supported on ", arguments.target));

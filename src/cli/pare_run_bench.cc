@@ -7,8 +7,9 @@
 #include "pare/base/cpu.h"
 #include "pare/base/file.h"
 #include "pare/base/strings.h"
+#include "pare/base/text_table.h"
 #include "pare/cli/pare_run_commands.h"
-#include "pare/cli/pare_run_table.h"
+#include "pare/cli/pare_run_numbers.h"
 #include "pare/runtime/session.h"
 
 namespace pare::cli {
@@ -58,7 +59,7 @@ void print_summary(const BenchReport& report) {
   const auto batch = static_cast<double>(report.batch);
   const double least = report.result.time.min();
   const double median = report.result.time.median();
-  Table summary({{""}, {"min", Table::Align::kRight}, {"median", Table::Align::kRight}});
+  TextTable summary({{""}, {"min", TextTable::Align::kRight}, {"median", TextTable::Align::kRight}});
   summary.add_row({"a batch", duration(least), duration(median)});
   summary.add_row({"an image", duration(least / batch), duration(median / batch)});
   summary.add_row(
@@ -68,16 +69,16 @@ void print_summary(const BenchReport& report) {
 }
 
 void print_layers(const BenchReport& report) {
-  Table layers({{"layer"},
-                {"operator"},
-                {"min", Table::Align::kRight},
-                {"median", Table::Align::kRight},
-                {"share", Table::Align::kRight},
-                {"GOPS", Table::Align::kRight},
-                {"of peak", Table::Align::kRight},
-                {"bytes", Table::Align::kRight},
-                {"GB/s", Table::Align::kRight},
-                {"kernel"}});
+  TextTable layers({{"layer"},
+                    {"operator"},
+                    {"min", TextTable::Align::kRight},
+                    {"median", TextTable::Align::kRight},
+                    {"share", TextTable::Align::kRight},
+                    {"GOPS", TextTable::Align::kRight},
+                    {"of peak", TextTable::Align::kRight},
+                    {"bytes", TextTable::Align::kRight},
+                    {"GB/s", TextTable::Align::kRight},
+                    {"kernel"}});
   std::string notes;
   for (const LayerProfile& profile : report.result.layers) {
     const runtime::PlannedLayer& layer = profile.layer;

@@ -9,7 +9,7 @@
 
 #include "pare/base/strings.h"
 #include "pare/cli/pare_run_bench.h"
-#include "pare/cli/pare_run_table.h"
+#include "pare/cli/pare_run_numbers.h"
 
 namespace pare::cli {
 

@@ -6,9 +6,10 @@
 
 #include "pare/base/error.h"
 #include "pare/base/strings.h"
+#include "pare/base/text_table.h"
 #include "pare/cli/pare_run_commands.h"
 #include "pare/cli/pare_run_images.h"
-#include "pare/cli/pare_run_table.h"
+#include "pare/cli/pare_run_numbers.h"
 #include "pare/runtime/evaluate.h"
 #include "pare/runtime/session.h"
 
@@ -76,7 +77,8 @@ int run_infer(const RunOptions& run, const InferOptions& options) {
   session.run(std::span<const std::uint8_t>(pixels).first(chosen.size() * elems),
               static_cast<std::int64_t>(chosen.size()), logits);
 
-  Table table({{"image", Table::Align::kRight}, {"class"}, {"probability", Table::Align::kRight}, {"label"}, {""}});
+  TextTable table(
+      {{"image", TextTable::Align::kRight}, {"class"}, {"probability", TextTable::Align::kRight}, {"label"}, {""}});
   Json json = Json::array();
   std::size_t right = 0;
   for (std::size_t i = 0; i < chosen.size(); ++i) {
@@ -133,10 +135,10 @@ int run_eval(const RunOptions& run, const EvalOptions& options) {
   }
   std::printf("accuracy %.2f %%  (%lld of %lld images right)\n\n", result.accuracy_percent(),
               static_cast<long long>(result.correct), static_cast<long long>(result.samples));
-  std::vector<Table::Column> columns{{"true \\ predicted"}};
-  for (std::int64_t c = 0; c < session.classes(); ++c) columns.push_back({std::to_string(c), Table::Align::kRight});
-  columns.push_back({"right", Table::Align::kRight});
-  Table table(std::move(columns));
+  std::vector<TextTable::Column> columns{{"true \\ predicted"}};
+  for (std::int64_t c = 0; c < session.classes(); ++c) columns.push_back({std::to_string(c), TextTable::Align::kRight});
+  columns.push_back({"right", TextTable::Align::kRight});
+  TextTable table(std::move(columns));
   for (std::size_t label = 0; label < result.confusion.size(); ++label) {
     const std::vector<std::int64_t>& row = result.confusion[label];
     std::vector<std::string> cells{str_cat(label, " ", class_name(session, static_cast<std::int64_t>(label)))};

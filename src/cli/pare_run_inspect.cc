@@ -4,8 +4,9 @@
 #include <nlohmann/json.hpp>
 
 #include "pare/base/strings.h"
+#include "pare/base/text_table.h"
 #include "pare/cli/pare_run_commands.h"
-#include "pare/cli/pare_run_table.h"
+#include "pare/cli/pare_run_numbers.h"
 #include "pare/graph/artifact.h"
 #include "pare/graph/weights.h"
 #include "pare/runtime/session.h"
@@ -109,7 +110,7 @@ int run_inspect(const RunOptions& run, const InspectOptions& options) {
     std::printf("%s\n", inspect_json(run, artifact, session, rows, file_bytes, fp32_bytes).dump(2).c_str());
     return kExitDone;
   }
-  Table facts({{"model"}, {run.model.string()}});
+  TextTable facts({{"model"}, {run.model.string()}});
   facts.add_row({"graph", artifact.graph.name});
   const std::string input = to_string(session.input_shape());
   facts.add_row({"input", session.takes_images() ? str_cat(input, ", mean ", numbers(artifact.preprocessing.mean),
@@ -127,15 +128,15 @@ int run_inspect(const RunOptions& run, const InspectOptions& options) {
   for (const auto& [key, value] : artifact.provenance) facts.add_row({key, value});
   std::printf("%s\n", facts.text().c_str());
 
-  Table layers({{"layer"},
-                {"operator"},
-                {"weight"},
-                {"output"},
-                {"pattern"},
-                {"zeros", Table::Align::kRight},
-                {"scheme"},
-                {"bytes", Table::Align::kRight},
-                {"kernel"}});
+  TextTable layers({{"layer"},
+                    {"operator"},
+                    {"weight"},
+                    {"output"},
+                    {"pattern"},
+                    {"zeros", TextTable::Align::kRight},
+                    {"scheme"},
+                    {"bytes", TextTable::Align::kRight},
+                    {"kernel"}});
   std::string notes;
   for (const runtime::SessionNote& note : session.notes()) notes += str_cat("  ", note.text, "\n");
   for (const LayerRow& row : rows) {

@@ -3,8 +3,9 @@
 #include <nlohmann/json.hpp>
 
 #include "pare/base/strings.h"
+#include "pare/base/text_table.h"
 #include "pare/cli/pare_run_commands.h"
-#include "pare/cli/pare_run_table.h"
+#include "pare/cli/pare_run_numbers.h"
 #include "pare/runtime/tuning.h"
 
 namespace pare::cli {
@@ -39,12 +40,12 @@ int run_tune(const RunOptions& run, const TuneOptions& options) {
   if (tuning.layers.empty()) {
     std::printf("no layer has a choice: none is stored with zeros that a kernel uses here\n");
   } else {
-    Table table({{"layer"},
-                 {"stored"},
-                 {"as stored", Table::Align::kRight},
-                 {"dense", Table::Align::kRight},
-                 {"dense/stored", Table::Align::kRight},
-                 {"runs"}});
+    TextTable table({{"layer"},
+                     {"stored"},
+                     {"as stored", TextTable::Align::kRight},
+                     {"dense", TextTable::Align::kRight},
+                     {"dense/stored", TextTable::Align::kRight},
+                     {"runs"}});
     for (const TunedLayer& layer : tuning.layers) {
       table.add_row({layer.name, layer.stored, duration(layer.stored_seconds), duration(layer.dense_seconds),
                      fixed(layer.speed_up, 2), layer.runs_as_stored() ? layer.stored : "dense"});

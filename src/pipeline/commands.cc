@@ -9,6 +9,7 @@
 #include "pare/base/error.h"
 #include "pare/base/file.h"
 #include "pare/base/strings.h"
+#include "pare/base/text_table.h"
 #include "pare/format/safetensors.h"
 #include "pare/graph/artifact.h"
 #include "pare/graph/builtin.h"
@@ -134,16 +135,21 @@ std::string describe_artifact(const std::filesystem::path& path) {
   for (const auto& [key, value] : artifact.provenance) {
     out << "  " << std::left << std::setw(10) << key << " " << value << "\n";
   }
-  out << "\n"
-      << std::left << std::setw(10) << "layer" << std::setw(23) << "op" << std::setw(18) << "weight" << std::setw(31)
-      << "scheme" << std::setw(9) << "pattern" << std::right << std::setw(8) << "zeros" << std::setw(11) << "bytes"
-      << "  kernel\n";
+  using Align = TextTable::Align;
+  TextTable layers({{"layer"},
+                    {"op"},
+                    {"weight"},
+                    {"scheme"},
+                    {"pattern"},
+                    {"zeros", Align::kRight},
+                    {"bytes", Align::kRight},
+                    {"kernel"},
+                    {"because"}});
   for (const LayerRecord& layer : layer_records(artifact, session.layers())) {
-    out << std::left << std::setw(10) << layer.name << std::setw(23) << layer.op << std::setw(18)
-        << pare::to_string(layer.shape) << std::setw(31) << layer.scheme << std::setw(9) << layer.pattern << std::right
-        << std::setw(8) << layer.zeros << std::setw(11) << layer.bytes << "  " << layer.kernel
-        << (layer.note.empty() ? std::string() : "  (" + layer.note + ")") << "\n";
+    layers.add_row({layer.name, layer.op, pare::to_string(layer.shape), layer.scheme, layer.pattern,
+                    std::to_string(layer.zeros), std::to_string(layer.bytes), layer.kernel, layer.note});
   }
+  out << "\n" << layers.text();
   return out.str();
 }
 
@@ -164,13 +170,11 @@ std::string describe_checkpoint(const std::filesystem::path& path) {
           << " under way or next\n";
     }
   }
-  out << "\n";
+  TextTable tensors({{"tensor"}, {"type"}, {"shape"}});
   for (const auto& [name, tensor] : checkpoint.tensors) {
-    std::ostringstream shape;
-    shape << tensor.sizes();
-    out << "  " << std::left << std::setw(44) << name << " " << std::setw(10) << c10::toString(tensor.scalar_type())
-        << " " << shape.str() << "\n";
+    tensors.add_row({name, c10::toString(tensor.scalar_type()), pare::to_string(tensor.sizes().vec())});
   }
+  out << "\n" << tensors.text();
   return out.str();
 }
 

@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "pare/base/strings.h"
+#include "pare/base/text_table.h"
 #include "pare/graph/builtin.h"
 #include "pare/pipeline/recipe_scheme.h"
 #include "pare/pipeline/recipe_stage.h"
@@ -172,25 +173,25 @@ std::string describe_run(const Recipe& recipe) {
         << "; verify; evaluate in the runtime and compare with QAT\n";
   }
   const LayerForecast forecast = forecast_layers(recipe);
-  out << "layers\n";
+  TextTable layers({{"layers"}, {"op"}, {"pattern"}, {"scheme"}, {"because"}});
   for (const LayerPlan& layer : forecast.layers) {
-    out << "  " << std::left << std::setw(10) << layer.name << " " << std::setw(6) << layer.op << " " << std::setw(12)
-        << layer.pattern << " ";
-    if (const auto scheme = forecast.schemes.find(layer.name + ".weight"); scheme != forecast.schemes.end()) {
-      out << to_string(scheme->second.scheme);
-      if (!scheme->second.note.empty()) {
-        out << "  (" << scheme->second.note << ")";
+    const std::string weight = layer.name + ".weight";
+    std::vector<std::string> reasons;
+    std::string scheme = str_cat(layer.weight_bits, " bits");
+    if (const auto planned = forecast.schemes.find(weight); planned != forecast.schemes.end()) {
+      scheme = to_string(planned->second.scheme);
+      if (!planned->second.note.empty()) {
+        reasons.push_back(planned->second.note);
       }
-    } else {
-      out << layer.weight_bits << " bits";
     }
     for (const sparsity::DenseLayer& dense : forecast.left_dense) {
-      if (dense.tensor_fqn == layer.name + ".weight") {
-        out << "  (" << dense.reason << ")";
+      if (dense.tensor_fqn == weight) {
+        reasons.push_back(dense.reason);
       }
     }
-    out << "\n";
+    layers.add_row({layer.name, layer.op, layer.pattern, scheme, join(reasons, "; ")});
   }
+  out << layers.text();
   if (recipe.max_accuracy_drop) {
     out << "accept  at most " << *recipe.max_accuracy_drop << " points below the dense stage\n";
   }

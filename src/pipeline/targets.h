@@ -14,10 +14,9 @@ namespace pare::pipeline {
 [[nodiscard]] std::vector<std::string> target_names();
 
 struct LayerPlan {
-  std::string name;  // "conv2"
-  std::string op;    // "Conv", "Gemm"
-  std::string
-      pattern;  // "2:4", "1:8", "64:2:4", "dense", "unstructured", "block 4x1", … as sparsity::pattern_name has it
+  std::string name;     // "conv2"
+  std::string op;       // "Conv", "Gemm"
+  std::string pattern;  // as sparsity::pattern_name has it: "2:4", "64:2:4", "dense", "unstructured", "block 4x1"
   int weight_bits = 8;
   int activation_bits = 8;
   std::int64_t inputs = 0;   // input channels or features, along which groups run; 0: not known

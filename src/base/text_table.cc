@@ -1,19 +1,18 @@
-#include "pare/cli/pare_run_table.h"
+#include "pare/base/text_table.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <utility>
 
 #include "pare/base/error.h"
 
-namespace pare::cli {
+namespace pare {
 
-void Table::add_row(std::vector<std::string> cells) {
+void TextTable::add_row(std::vector<std::string> cells) {
   PARE_CHECK(cells.size() == columns_.size());
   rows_.push_back(std::move(cells));
 }
 
-std::string Table::text() const {
+std::string TextTable::text(const std::string& indent) const {
   std::vector<std::size_t> widths;
   std::vector<bool> shown;
   for (std::size_t c = 0; c < columns_.size(); ++c) {
@@ -32,7 +31,7 @@ std::string Table::text() const {
       line += columns_[c].align == Align::kRight ? padding + cell : cell + padding;
     }
     line.erase(line.find_last_not_of(' ') + 1);
-    out += line + "\n";
+    out += indent + line + "\n";
   };
   std::string out;
   append_line(out, [&](std::size_t c) -> const std::string& { return columns_[c].title; });
@@ -47,26 +46,4 @@ std::size_t display_width(const std::string& text) {
   return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), starts_character));
 }
 
-std::string fixed(double value, int decimals) {
-  char text[64];
-  std::snprintf(text, sizeof text, "%.*f", decimals, value);
-  return text;
-}
-
-std::string duration(double seconds) {
-  if (seconds < 1e-3) return fixed(seconds * 1e6, 1) + " us";
-  if (seconds < 1.0) return fixed(seconds * 1e3, 2) + " ms";
-  return fixed(seconds, 2) + " s";
-}
-
-std::string grouped(long long value) {
-  const std::string digits = std::to_string(value < 0 ? -value : value);
-  std::string out = value < 0 ? "-" : "";
-  for (std::size_t i = 0; i < digits.size(); ++i) {
-    if (i > 0 && (digits.size() - i) % 3 == 0) out += ',';
-    out += digits[i];
-  }
-  return out;
-}
-
-}  // namespace pare::cli
+}  // namespace pare

@@ -1,21 +1,11 @@
-#include "pare/cli/pare_run_table.h"
+#include "pare/cli/pare_run_numbers.h"
 
 #include <gtest/gtest.h>
 
 namespace pare::cli {
 namespace {
 
-TEST(Table, PadsColumnsToTheWidestCellAndLeavesOutEmptyOnes) {
-  Table table({{"name"}, {"n", Table::Align::kRight}, {"empty"}, {"last"}});
-  table.add_row({"a", "1", "", "x"});
-  table.add_row({"größer", "1000", "", ""});
-  EXPECT_EQ(table.text(),
-            "name       n  last\n"
-            "a          1  x\n"
-            "größer  1000\n");
-}
-
-TEST(Table, FormatsNumbers) {
+TEST(PareRunNumbers, AreTextsForPeople) {
   EXPECT_EQ(grouped(0), "0");
   EXPECT_EQ(grouped(999), "999");
   EXPECT_EQ(grouped(1000), "1,000");
