@@ -6,7 +6,6 @@
 #include <cstring>
 #include <limits>
 #include <map>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -16,6 +15,7 @@
 #include "pare/graph/weights.h"
 #include "pare/quant/exact.h"
 #include "pare/quant/qat.h"
+#include "pare/quant/testing/deployed.h"
 #include "pare/quant/testing/networks.h"
 #include "pare/quant/testing/scalar_network.h"
 #include "pare/runtime/session.h"
@@ -333,49 +333,19 @@ TEST(TrainToDeploy, TheRuntimeGivesTheSameIntegersAndLogits) {
       graph::Graph graph = quantize_(*trained.model);
       const std::vector<LayerDecision> decisions = sparsify_(graph, {}, trained.masked);
       const std::int64_t channels = source.values.at("input").shape[1];
-      const std::vector<float> mean(static_cast<std::size_t>(channels), 0.5F);
-      const std::vector<float> std(static_cast<std::size_t>(channels), 0.25F);
+      const std::vector<float> mean(static_cast<std::size_t>(channels), testing::kPixelMean);
+      const std::vector<float> std(static_cast<std::size_t>(channels), testing::kPixelStd);
       const pare::testing::TempDir folder;
       graph::write_artifact(folder / "model.pare",
                             make_artifact(graph, decisions, {.mean = mean, .std = std}, {"a", "b", "c", "d", "e"}));
       runtime::Session session = runtime::Session::load(folder / "model.pare", {.threads = 2, .max_batch = 64});
 
-      // Raw pixels, as a deployed program sees them.
-      Rng rng(seed, 0xB17);
-      constexpr std::int64_t kImages = 37;
-      const Shape& shape = source.values.at("input").shape;
-      std::vector<std::uint8_t> pixels(static_cast<std::size_t>(kImages * shape[1] * shape[2] * shape[3]));
-      torch::Tensor normalized = torch::empty({kImages, shape[1], shape[2], shape[3]});
-      for (std::size_t i = 0; i < pixels.size(); ++i) {
-        pixels[i] = static_cast<std::uint8_t>(rng.below(256));
-        normalized.data_ptr<float>()[i] = format::normalize_pixel(pixels[i], 0.5F, 0.25F);
-      }
-
+      const testing::Images images = testing::random_images(source.values.at("input").shape, 37, seed);
       std::map<std::string, torch::Tensor> shown;
       const torch::Tensor expected = exact_forward(
-          *trained.model, normalized,
+          *trained.model, images.normalized,
           [&](const std::string& value, const torch::Tensor& codes) { shown[value] = codes.contiguous(); });
-      std::set<std::string> compared;
-      session.set_tap([&](const runtime::Tap& tap) {
-        ASSERT_TRUE(shown.contains(tap.value)) << tap.value;
-        const torch::Tensor& codes = shown.at(tap.value);
-        ASSERT_EQ(tap.shape, codes.sizes().vec()) << tap.value;
-        for (std::int64_t i = 0; i < codes.numel(); ++i) {
-          if (tap.dtype == DType::kU8) {
-            const auto found = static_cast<double>(tap.bytes[static_cast<std::size_t>(i)]);
-            ASSERT_EQ(found, codes.data_ptr<double>()[i]) << tap.value << ", element " << i;
-          } else {
-            float found = 0.0F;
-            std::memcpy(&found, tap.bytes.data() + static_cast<std::size_t>(i) * sizeof(float), sizeof found);
-            ASSERT_EQ(found, codes.data_ptr<float>()[i]) << tap.value << ", element " << i;
-          }
-        }
-        compared.insert(tap.value);
-      });
-      std::vector<float> logits(static_cast<std::size_t>(expected.numel()));
-      session.run(pixels, kImages, logits);
-      EXPECT_EQ(compared.size(), shown.size());
-      EXPECT_EQ(std::memcmp(logits.data(), expected.contiguous().data_ptr<float>(), logits.size() * sizeof(float)), 0);
+      testing::expect_runtime_gives(session, images, shown, expected);
     }
   }
 }

@@ -6,7 +6,6 @@
 #include <cstring>
 #include <map>
 #include <memory>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -21,6 +20,7 @@
 #include "pare/quant/integer_plan.h"
 #include "pare/quant/qat.h"
 #include "pare/quant/scheme_fake_quantize.h"
+#include "pare/quant/testing/deployed.h"
 #include "pare/quant/testing/networks.h"
 #include "pare/runtime/session.h"
 #include "pare/runtime/testing/integer_reference.h"
@@ -340,7 +340,8 @@ TEST(Schemes, AMaskedWeightStaysExactlyZeroUnderEveryScheme) {
 graph::Artifact artifact_of(const graph::Graph& graph, const std::vector<LayerDecision>& decisions) {
   const auto channels = static_cast<std::size_t>(graph.values.at(graph.input).shape[1]);
   return make_artifact(graph, decisions,
-                       {.mean = std::vector<float>(channels, 0.5F), .std = std::vector<float>(channels, 0.25F)},
+                       {.mean = std::vector<float>(channels, testing::kPixelMean),
+                        .std = std::vector<float>(channels, testing::kPixelStd)},
                        {"a", "b", "c", "d", "e"});
 }
 
@@ -394,25 +395,17 @@ TEST(Schemes, ExactForwardScalarsAndRuntimeAgreeForEveryScheme) {
       std::vector<std::string> masked;
       const auto model = trained(item.graph, item.config, seed, &masked);
 
-      constexpr std::int64_t kImages = 21;
-      const Shape& shape = item.graph.values.at("input").shape;
-      Rng rng(seed, 0xB18);
-      std::vector<std::uint8_t> pixels(static_cast<std::size_t>(kImages * shape[1] * shape[2] * shape[3]));
-      torch::Tensor normalized = torch::empty({kImages, shape[1], shape[2], shape[3]});
-      for (std::size_t i = 0; i < pixels.size(); ++i) {
-        pixels[i] = static_cast<std::uint8_t>(rng.below(256));
-        normalized.data_ptr<float>()[i] = format::normalize_pixel(pixels[i], 0.5F, 0.25F);
-      }
+      const testing::Images images = testing::random_images(item.graph.values.at("input").shape, 21, seed);
       std::map<std::string, torch::Tensor> shown;
       const torch::Tensor logits =
-          exact_forward(*model, normalized, [&](const std::string& value, const torch::Tensor& tensor) {
+          exact_forward(*model, images.normalized, [&](const std::string& value, const torch::Tensor& tensor) {
             EXPECT_TRUE(shown.emplace(value, tensor.contiguous()).second) << value << " is shown twice";
           });
       graph::Graph graph = quantize_(*model);
-      expect_reference(shown, artifact_of(graph, {}), normalized, 0, 3);
+      expect_reference(shown, artifact_of(graph, {}), images.normalized, 0, 3);
       const std::vector<LayerDecision> decisions = sparsify_(graph, {}, masked);
       const graph::Artifact artifact = artifact_of(graph, decisions);
-      expect_reference(shown, artifact, normalized, 3, 5);
+      expect_reference(shown, artifact, images.normalized, 3, 5);
       for (const LayerDecision& decision : decisions) {
         const graph::Initializer& weight = graph.initializer(decision.weight);
         if (item.config.scheme.is_int4() && weight.is_int4()) {
@@ -426,19 +419,7 @@ TEST(Schemes, ExactForwardScalarsAndRuntimeAgreeForEveryScheme) {
       const graph::VerifyReport report = graph::verify_artifact(folder / "model.pare");
       EXPECT_TRUE(report.ok()) << (report.findings.empty() ? "" : report.findings[0].problem);
       runtime::Session session = runtime::Session::load(folder / "model.pare", {.threads = 2, .max_batch = 32});
-      std::set<std::string> compared;
-      session.set_tap([&](const runtime::Tap& tap) {
-        ASSERT_TRUE(shown.contains(tap.value)) << tap.value;
-        const torch::Tensor& own = shown.at(tap.value);
-        ASSERT_EQ(tap.shape, own.sizes().vec()) << tap.value;
-        const torch::Tensor bytes = tap.dtype == DType::kU8 ? own.to(torch::kUInt8) : own;
-        EXPECT_EQ(std::memcmp(bytes.data_ptr(), tap.bytes.data(), tap.bytes.size()), 0) << tap.value;
-        compared.insert(tap.value);
-      });
-      std::vector<float> found(static_cast<std::size_t>(logits.numel()));
-      session.run(pixels, kImages, found);
-      EXPECT_EQ(compared.size(), shown.size());
-      EXPECT_EQ(std::memcmp(found.data(), logits.contiguous().data_ptr<float>(), found.size() * sizeof(float)), 0);
+      testing::expect_runtime_gives(session, images, shown, logits);
     }
   }
 }
