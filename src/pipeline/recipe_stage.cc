@@ -16,6 +16,15 @@ namespace {
 constexpr double kMaxEpochs = 100000.0;
 constexpr std::int64_t kMaxSteps = std::int64_t{1} << 40;
 
+// What to say of a key that does not belong where it stands, instead of that it is unknown.
+using Hints = std::map<std::string, std::string>;
+
+void hint(Hints& hints, std::initializer_list<const char*> keys, const std::string& why) {
+  for (const char* key : keys) {
+    hints[key] = why;
+  }
+}
+
 // A name and what it stands for, in the order in which choices are listed.
 template <typename Enum>
 using Names = std::vector<std::pair<std::string, Enum>>;
@@ -108,7 +117,7 @@ train::OptimizerOptions read_optimizer(TableReader& reader) {
   options.kind = read_enum(reader, "name", options.kind, optimizer_names());
   options.lr = reader.number("lr", options.lr, kPositive);
   options.weight_decay = reader.number("weight_decay", options.weight_decay, kNotNegative);
-  std::map<std::string, std::string> hints;
+  Hints hints;
   if (options.kind == train::OptimizerKind::kSgd) {
     options.momentum = reader.number("momentum", options.momentum, NumberRange{0.0, 1.0});
     options.nesterov = reader.boolean("nesterov", options.nesterov);
@@ -135,9 +144,9 @@ train::LrSchedule read_schedule(TableReader& reader, double epochs) {
   train::LrSchedule schedule;
   schedule.curve = read_enum(reader, "name", schedule.curve, schedule_names());
   schedule.warmup_steps = reader.integer("warmup_steps", schedule.warmup_steps, 0, kMaxSteps);
-  std::map<std::string, std::string> hints = {{"final_fraction", "'final_fraction' belongs to cosine"},
-                                              {"milestones", "'milestones' belongs to step"},
-                                              {"gamma", "'gamma' belongs to step"}};
+  Hints hints = {{"final_fraction", "'final_fraction' belongs to cosine"},
+                 {"milestones", "'milestones' belongs to step"},
+                 {"gamma", "'gamma' belongs to step"}};
   if (schedule.curve == train::LrCurve::kCosine) {
     schedule.final_fraction = reader.number("final_fraction", schedule.final_fraction, kFraction);
   }
@@ -211,7 +220,7 @@ SparsifierRecipe read_sparsifier(TableReader& reader, StageKind kind) {
     recipe.config.rule = read_whole_columns(reader);
   }
   recipe.config.norm = static_cast<int>(reader.integer("norm", recipe.config.norm, 1, 2));
-  std::map<std::string, std::string> hints;
+  Hints hints;
   if (kind == StageKind::kOneShot) {
     hints["sr_ste_decay"] = "a one-shot stage does not train, so nothing decays";
   } else {
@@ -226,7 +235,7 @@ SparsityScheduleRecipe read_sparsity_schedule(TableReader& reader, double epochs
   SparsityScheduleRecipe recipe;
   recipe.curve = read_enum(reader, "name", recipe.curve, curve_names());
   const bool ramp = recipe.curve != sparsity::LevelCurve::kConstant;
-  std::map<std::string, std::string> hints;
+  Hints hints;
   const NumberRange within_stage{0.0, epochs, true};
   if (ramp) {
     recipe.from = reader.number("from", recipe.from, kFraction);
@@ -234,9 +243,8 @@ SparsityScheduleRecipe read_sparsity_schedule(TableReader& reader, double epochs
     const std::vector<std::string> moves = {"step", "epoch"};
     recipe.epoch_wise = reader.choice("moves", moves[recipe.epoch_wise ? 1 : 0], moves) == moves[1];
   } else {
-    for (const char* key : {"from", "until_epoch", "moves"}) {
-      hints[key] = "a constant schedule has no ramp: use linear or cubic, or leave it out";
-    }
+    hint(hints, {"from", "until_epoch", "moves"},
+         "a constant schedule has no ramp: use linear or cubic, or leave it out");
   }
   if (recipe.curve == sparsity::LevelCurve::kPolynomial) {
     recipe.power = reader.number("power", recipe.power, kPositive);
@@ -272,24 +280,15 @@ std::vector<sparsity::SparseLayerConfig> read_layers(TableReader& stage, const s
   std::vector<sparsity::SparseLayerConfig> layers;
   for (TableReader& reader : stage.tables("layers")) {
     sparsity::SparseLayerConfig layer;
-    layer.tensor_fqn = read_tensor_fqn(reader, weights);
-    layer.why = reader.text("why", "");
+    const std::string tensor_fqn = read_tensor_fqn(reader, weights);
     if (const auto pattern = reader.text("pattern")) {
       if (has_block_fields(reader)) {
         reader.fail("pattern", "'pattern' and a block of one's own exclude each other", kPatternOrFields);
       }
-      if (*pattern == "dense") {
-        layer.dense = true;
-      } else {
-        at_place(reader, "pattern", [&] {
-          const auto config = sparsity::MaskConfig::from_pattern(*pattern);
-          layer.sparsity_level = config.sparsity_level;
-          layer.sparse_block_shape = config.sparse_block_shape;
-          layer.zeros_per_block = config.zeros_per_block;
-          layer.rule = config.rule;
-        });
-      }
+      at_place(reader, "pattern", [&] { layer = sparsity::layer_config(tensor_fqn, *pattern); });
     }
+    layer.tensor_fqn = tensor_fqn;
+    layer.why = reader.text("why", "");
     if (const auto level = reader.number("sparsity_level", kFraction)) {
       layer.sparsity_level = *level;
     }
@@ -356,16 +355,14 @@ StageRecipe read_prune_channels(TableReader& reader, StageRecipe stage, const st
     static_cast<void>(layer.text("why"));
     layer.finish();
   }
-  std::map<std::string, std::string> hints;
+  Hints hints;
   if (config.criterion == channels::ChannelCriterion::kTaylor) {
     read_calibration(reader, stage);
   } else {
     hints["calibrate"] = "only criterion = \"taylor\" looks at images";
   }
-  for (const char* key :
-       {"epochs", "optimizer", "schedule", "sparsifier", "sparsity_schedule", "quantize", "distill"}) {
-    hints[key] = "a prune_channels stage only takes channels away; train in a stage after it";
-  }
+  hint(hints, {"epochs", "optimizer", "schedule", "sparsifier", "sparsity_schedule", "quantize", "distill"},
+       "a prune_channels stage only takes channels away; train in a stage after it");
   reader.finish(hints);
   at_place(reader, "sparsity_level", [&] { config.validate(); });
   return stage;
@@ -382,10 +379,9 @@ StageRecipe read_one_shot(TableReader& reader, StageRecipe stage, const std::vec
   stage.layers = read_layers(reader, weights);
   stage.permute_channels = reader.boolean("permute_channels", stage.permute_channels);
   read_calibration(reader, stage);
-  std::map<std::string, std::string> hints;
-  for (const char* key : {"epochs", "optimizer", "schedule", "sparsity_schedule", "quantize", "distill"}) {
-    hints[key] = "a one-shot stage prunes without training; put a stage of kind = \"sparse\" or \"qat\" after it";
-  }
+  Hints hints;
+  hint(hints, {"epochs", "optimizer", "schedule", "sparsity_schedule", "quantize", "distill"},
+       "a one-shot stage prunes without training; put a stage of kind = \"sparse\" or \"qat\" after it");
   reader.finish(hints);
   return stage;
 }
@@ -393,7 +389,7 @@ StageRecipe read_one_shot(TableReader& reader, StageRecipe stage, const std::vec
 void read_quantize(TableReader& reader, StageRecipe& stage) {
   read_schemes(reader, stage.quantize);
   quant::ObserverOptions& observer = stage.quantize.observer;
-  std::map<std::string, std::string> hints;
+  Hints hints;
   if (stage.kind == StageKind::kCalibrate) {
     hints["learned_steps"] = "a calibrate stage does not train, so steps learn nothing; make it kind = \"qat\"";
   } else {
@@ -441,12 +437,10 @@ StageRecipe read_calibrate(TableReader& reader, StageRecipe stage) {
     read_quantize(*quantize, stage);
   }
   read_calibration(reader, stage);
-  std::map<std::string, std::string> hints;
-  for (const char* key : {"epochs", "optimizer", "schedule", "sparsifier", "sparsity_schedule", "layers", "distill"}) {
-    hints[key] =
-        "a calibrate stage quantizes without training and keeps the masks that it finds; to train, make it "
-        "kind = \"qat\"";
-  }
+  Hints hints;
+  hint(hints, {"epochs", "optimizer", "schedule", "sparsifier", "sparsity_schedule", "layers", "distill"},
+       "a calibrate stage quantizes without training and keeps the masks that it finds; to train, make it kind = "
+       "\"qat\"");
   reader.finish(hints);
   return stage;
 }
@@ -475,7 +469,7 @@ StageRecipe read_stage(TableReader& reader, const std::string& name, const std::
   }
   stage.max_accuracy_drop = reader.number("max_accuracy_drop", NumberRange{0.0, 100.0});
 
-  std::map<std::string, std::string> hints;
+  Hints hints;
   if (stage.kind == StageKind::kPruneChannels) {
     return read_prune_channels(reader, std::move(stage), weights);
   }
@@ -499,10 +493,7 @@ StageRecipe read_stage(TableReader& reader, const std::string& name, const std::
     stage.distill = read_distill(*distill);
   }
   if (stage.kind == StageKind::kDense) {
-    const std::string why = "a dense stage has no masks; make it kind = \"sparse\"";
-    for (const char* key : {"sparsifier", "sparsity_schedule", "layers"}) {
-      hints[key] = why;
-    }
+    hint(hints, {"sparsifier", "sparsity_schedule", "layers"}, "a dense stage has no masks; make it kind = \"sparse\"");
   } else {
     if (auto sparsifier = reader.table("sparsifier")) {
       stage.sparsifier = read_sparsifier(*sparsifier, stage.kind);

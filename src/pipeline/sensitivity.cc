@@ -114,21 +114,6 @@ const SensitivityCandidate* LayerSensitivity::find(const std::string& pattern, c
   return found == candidates.end() ? nullptr : &*found;
 }
 
-sparsity::SparseLayerConfig layer_config(const std::string& weight, const std::string& pattern) {
-  sparsity::SparseLayerConfig layer;
-  layer.tensor_fqn = weight;
-  if (pattern == kDensePattern) {
-    layer.dense = true;
-    return layer;
-  }
-  const auto masks = sparsity::MaskConfig::from_pattern(pattern);
-  layer.sparsity_level = masks.sparsity_level;
-  layer.sparse_block_shape = masks.sparse_block_shape;
-  layer.zeros_per_block = masks.zeros_per_block;
-  layer.rule = masks.rule;
-  return layer;
-}
-
 double Sensitivity::accuracy_drop(std::int64_t correct_images) const {
   return 100.0 * static_cast<double>(correct - correct_images) / static_cast<double>(images);
 }
@@ -137,7 +122,7 @@ struct SensitivityProbe::Impl {
   Impl(const Recipe& given, const SensitivityOptions& wanted)
       : recipe(with_checkpoint(given, wanted.checkpoint)), options(wanted), data(load_run_data(recipe)) {
     unique(options.patterns);
-    std::erase(options.patterns, kDensePattern);
+    std::erase(options.patterns, sparsity::kDensePattern);
     unique(options.bits);
     for (const std::string& pattern : options.patterns) {
       // Whether the sparsifier makes such masks shows before anything is measured.
@@ -227,7 +212,7 @@ Sensitivity SensitivityProbe::measure(Monitor& monitor) {
                      .calibration_images = options.calibration_images,
                      .loss = baseline.loss,
                      .correct = correct_of(baseline),
-                     .patterns = {kDensePattern},
+                     .patterns = {sparsity::kDensePattern},
                      .bits = options.bits,
                      .layers = {}};
   result.patterns.insert(result.patterns.end(), options.patterns.begin(), options.patterns.end());
@@ -251,8 +236,8 @@ Sensitivity SensitivityProbe::measure(Monitor& monitor) {
     for (const std::string& pattern : result.patterns) {
       torch::Tensor weight = dense;
       std::string misfit;
-      if (pattern != kDensePattern) {
-        const auto weights = impl_->pruned({layer_config(fqn, pattern)}, misfit);
+      if (pattern != sparsity::kDensePattern) {
+        const auto weights = impl_->pruned({sparsity::layer_config(fqn, pattern)}, misfit);
         weight = weights.contains(fqn) ? weights.at(fqn) : dense;
       }
       for (const std::string& name : options.bits) {
@@ -260,7 +245,7 @@ Sensitivity SensitivityProbe::measure(Monitor& monitor) {
         const std::string reason = misfit.empty() ? explain_unstorable(weight, bits) : misfit;
         if (!reason.empty()) {
           layer.impossible.push_back({pattern, name, reason});
-        } else if (pattern == kDensePattern && bits.bits == 32) {
+        } else if (pattern == sparsity::kDensePattern && bits.bits == 32) {
           layer.candidates.push_back({pattern, name, result.loss, result.correct});
         } else {
           impl_->put(fqn, rounded(weight, bits, fqn));
@@ -280,8 +265,8 @@ Sensitivity SensitivityProbe::measure(Monitor& monitor) {
 train::Evaluation SensitivityProbe::together(const std::vector<Choice>& choices, const std::string& bits) {
   std::vector<sparsity::SparseLayerConfig> layers;
   for (const Choice& choice : choices) {
-    if (choice.pattern != kDensePattern) {
-      layers.push_back(layer_config(choice.weight, choice.pattern));
+    if (choice.pattern != sparsity::kDensePattern) {
+      layers.push_back(sparsity::layer_config(choice.weight, choice.pattern));
     }
   }
   std::string reason;

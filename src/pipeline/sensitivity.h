@@ -18,8 +18,6 @@
 
 namespace pare::pipeline {
 
-// The candidate that every layer has: no mask.
-inline constexpr const char* kDensePattern = "dense";
 inline constexpr const char* kFloat32Bits = "float32";
 inline constexpr const char* kInt8Bits = "int8";
 
@@ -76,9 +74,6 @@ struct Sensitivity {
   // Points of accuracy: positive where a candidate has fewer images right than the trained network.
   [[nodiscard]] double accuracy_drop(std::int64_t correct_images) const;
 };
-
-// A weight with this pattern, "dense" or one of MaskConfig::from_pattern, as a sparsifier takes it.
-[[nodiscard]] sparsity::SparseLayerConfig layer_config(const std::string& weight, const std::string& pattern);
 
 // A trained network, and what becomes of it with candidates in place of its weights. Weights alone are rounded;
 // activations stay float32.

@@ -10,6 +10,7 @@
 #include "pare/pipeline/report/numbers.h"
 #include "pare/pipeline/report/page.h"
 #include "pare/pipeline/sensitivity.h"
+#include "pare/sparsity/sparsifiers.h"
 
 namespace pare::pipeline {
 namespace {
@@ -315,7 +316,7 @@ Sensitivity sensitivity_from_json(const std::string& json, const std::string& wh
   if (!possible) {
     fail("a loss or a number of images is impossible");
   }
-  if (result.patterns.empty() || result.patterns.front() != kDensePattern) {
+  if (result.patterns.empty() || result.patterns.front() != sparsity::kDensePattern) {
     fail("its first pattern is not 'dense'");
   }
   return result;

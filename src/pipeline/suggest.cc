@@ -20,6 +20,7 @@
 #include "pare/quant/qat.h"
 #include "pare/runtime/measure.h"
 #include "pare/runtime/session.h"
+#include "pare/sparsity/sparsifiers.h"
 
 namespace pare::pipeline {
 namespace {
@@ -65,11 +66,11 @@ struct LayerOptions {
 };
 
 std::string packed_form(const std::string& pattern) {
-  if (pattern == kDensePattern) {
-    return kDensePattern;
+  if (pattern == sparsity::kDensePattern) {
+    return sparsity::kDensePattern;
   }
   const std::string packed = packed_pattern(sparsity::MaskConfig::from_pattern(pattern), kSparsifyAuto, /*int4=*/false);
-  return packed.empty() ? kDensePattern : packed;
+  return packed.empty() ? sparsity::kDensePattern : packed;
 }
 
 std::vector<LayerOptions> options_of(const Recipe& recipe, const Sensitivity& sensitivity, const TimeBasis& time) {
@@ -91,11 +92,11 @@ std::vector<LayerOptions> options_of(const Recipe& recipe, const Sensitivity& se
   std::vector<LayerOptions> layers;
   for (std::size_t i = 0; i < shapes.size(); ++i) {
     LayerOptions layer{shapes[i], {}};
-    const double dense_time = predicted_time(shapes[i], kDensePattern, time.isa, time.vendor);
+    const double dense_time = predicted_time(shapes[i], sparsity::kDensePattern, time.isa, time.vendor);
     for (const std::string& pattern : sensitivity.patterns) {
       const SensitivityCandidate* candidate = sensitivity.layers[i].find(pattern, kInt8Bits);
       if (candidate == nullptr) {
-        if (pattern == kDensePattern) {
+        if (pattern == sparsity::kDensePattern) {
           fail("the sensitivity has no int8 candidates, and suggestions are for int8 weights");
         }
         continue;
@@ -288,7 +289,8 @@ TimeBasis nominal_time_basis(const Recipe& recipe, const std::string& target) {
   }
   TimeBasis basis{known->isa, CpuVendor::kOther, {}, 0.0, {}};
   for (const LayerShape& layer : layer_shapes(float_graph(recipe, load_run_data(recipe)))) {
-    basis.dense_us[layer.name] = kNominalByteUs * predicted_time(layer, kDensePattern, basis.isa, basis.vendor);
+    basis.dense_us[layer.name] =
+        kNominalByteUs * predicted_time(layer, sparsity::kDensePattern, basis.isa, basis.vendor);
   }
   basis.description =
       str_cat("nominal, not measured: a core of ", target,
@@ -327,7 +329,7 @@ Suggestion suggest(const Recipe& recipe, const Sensitivity& sensitivity, const B
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const Option& option = layers[i].options[options[i]];
     SuggestedLayer layer{layers[i].shape.name, layers[i].shape.weight, option.pattern, option.alone, {}};
-    layer.why = option.pattern != kDensePattern
+    layer.why = option.pattern != sparsity::kDensePattern
                     ? str_cat("alone, in one shot: loss +", fixed(option.alone.loss_increase, 4))
                 : layers[i].options.size() > 1 ? std::string("the budget is kept without its zeros")
                                                : why_only_dense(sensitivity.layers[i]);

@@ -18,6 +18,7 @@
 #include "pare/pipeline/runner.h"
 #include "pare/pipeline/testing/quiet_run.h"
 #include "pare/pipeline/testing/tiny_run.h"
+#include "pare/sparsity/sparsifiers.h"
 
 namespace pare::pipeline {
 namespace {
@@ -84,9 +85,9 @@ std::vector<Prediction> all_combinations(const Recipe& recipe, const Sensitivity
       // The layer with this pattern alone, said to be its dense candidate's place by removing the others.
       Sensitivity only = sensitivity;
       std::erase_if(only.layers[i].candidates, [&](const auto& candidate) {
-        return candidate.pattern != pattern && candidate.pattern != kDensePattern;
+        return candidate.pattern != pattern && candidate.pattern != sparsity::kDensePattern;
       });
-      if (pattern != kDensePattern) {
+      if (pattern != sparsity::kDensePattern) {
         only.layers[i].candidates.front().loss = 1e6;  // dense is never worth it
       }
       const Suggestion forced = suggest(recipe, only, {BudgetKind::kBytes, 1e9, Minimize::kTime}, time);

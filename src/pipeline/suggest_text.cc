@@ -7,6 +7,7 @@
 #include "pare/pipeline/recipe_text.h"
 #include "pare/pipeline/report/numbers.h"
 #include "pare/pipeline/suggest.h"
+#include "pare/sparsity/sparsifiers.h"
 
 namespace pare::pipeline {
 namespace {
@@ -119,7 +120,7 @@ std::string suggested_recipe(const Recipe& recipe, const Sensitivity& sensitivit
     }
     stage.layers.clear();
     for (const SuggestedLayer& layer : suggestion.layers) {
-      stage.layers.push_back(layer_config(layer.weight, layer.pattern));
+      stage.layers.push_back(sparsity::layer_config(layer.weight, layer.pattern));
       stage.layers.back().why = layer.why;
     }
   }

@@ -58,4 +58,19 @@ std::unique_ptr<Sparsifier> make_sparsifier(const std::string& name, const MaskC
   return find(name).make(defaults);
 }
 
+SparseLayerConfig layer_config(const std::string& tensor_fqn, const std::string& pattern) {
+  SparseLayerConfig layer;
+  layer.tensor_fqn = tensor_fqn;
+  if (pattern == kDensePattern) {
+    layer.dense = true;
+    return layer;
+  }
+  const MaskConfig masks = MaskConfig::from_pattern(pattern);
+  layer.sparsity_level = masks.sparsity_level;
+  layer.sparse_block_shape = masks.sparse_block_shape;
+  layer.zeros_per_block = masks.zeros_per_block;
+  layer.rule = masks.rule;
+  return layer;
+}
+
 }  // namespace pare::sparsity

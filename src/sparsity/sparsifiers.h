@@ -1,4 +1,4 @@
-// Sparsifiers by name, as recipes give them.
+// Sparsifiers and patterns by name, as recipes give them.
 #pragma once
 
 #include <memory>
@@ -17,5 +17,10 @@ namespace pare::sparsity {
 
 // Throws kInvalidArgument for an unknown name (with the nearest) and for defaults that this sparsifier cannot take.
 [[nodiscard]] std::unique_ptr<Sparsifier> make_sparsifier(const std::string& name, const MaskConfig& defaults);
+
+inline constexpr const char* kDensePattern = "dense";  // no mask
+
+// A layer with a pattern of its own: "dense", or what MaskConfig::from_pattern takes. Throws what that throws.
+[[nodiscard]] SparseLayerConfig layer_config(const std::string& tensor_fqn, const std::string& pattern);
 
 }  // namespace pare::sparsity
