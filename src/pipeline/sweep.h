@@ -1,6 +1,7 @@
 // A sweep: one recipe, many settings. Stages that rows have in common are trained once.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -46,7 +47,18 @@ struct SweepResult {
   std::string row;
   std::vector<SweepRun> runs;
   double us_per_image = -1.0;  // of the first run's artifact, batch 1, one thread; -1: not timed
+
+  [[nodiscard]] const SweepRun* first_with_artifact() const;  // null if there is none
 };
+
+// Of the runs that have such an accuracy.
+struct Spread {
+  double mean = 0.0;
+  double least = 0.0;
+  double most = 0.0;
+  std::size_t count = 0;
+};
+[[nodiscard]] Spread spread(const std::vector<SweepRun>& runs, double SweepRun::*accuracy);
 
 struct SweepOptions {
   std::filesystem::path folder;
@@ -70,7 +82,8 @@ std::vector<SweepResult> run_sweep(const Sweep& sweep, const SweepOptions& optio
 // The table in Markdown: mean and spread of accuracies over the seeds, bytes, time.
 [[nodiscard]] std::string sweep_table(const std::vector<SweepResult>& results);
 [[nodiscard]] std::string sweep_json(const std::string& name, const std::vector<SweepResult>& results);
-// Two plots side by side, accuracy against bytes and against time, the best of both joined.
+// Two plots side by side, accuracy (mean and range over the seeds) against bytes and against time. The front of those
+// that nothing beats in both is joined and named; every other point says in a tooltip what it is.
 [[nodiscard]] std::string sweep_svg(const std::vector<SweepResult>& results);
 
 }  // namespace pare::pipeline

@@ -212,9 +212,43 @@ TEST(SweepReport, TableJsonAndPlotSayTheSame) {
   EXPECT_TRUE(json.at("rows").at(1).at("runs").at(0).at("accuracy").is_null());
   EXPECT_TRUE(json.at("rows").at(1).at("us_per_image").is_null());
   const std::string svg = sweep_svg(results);
-  EXPECT_EQ(std::count(svg.begin(), svg.end(), '\n') > 10, true);
   EXPECT_NE(svg.find("2:4 &lt;a&gt;"), std::string::npos);
   EXPECT_EQ(svg.find("none</text>"), std::string::npos);
+}
+
+TEST(SweepPlot, JoinsAndNamesTheFrontAndExplainsTheRest) {
+  const auto result = [](const std::string& row, std::int64_t bytes, const std::vector<double>& accuracies, double us) {
+    SweepResult made{row, {}, us};
+    for (const double accuracy : accuracies) {
+      made.runs.push_back({.dense_accuracy = 93.0,
+                           .accuracy = accuracy,
+                           .bytes = bytes,
+                           .dense_fp32_bytes = 2000,
+                           .reused = "",
+                           .problem = "",
+                           .artifact = "x"});
+    }
+    return made;
+  };
+  const std::vector<SweepResult> results = {result("large", 1000, {93.0, 93.4}, 40.0),
+                                            result("beaten", 900, {91.0}, 50.0), result("small", 500, {92.0}, 20.0),
+                                            result("equal", 500, {92.0}, 30.0)};
+  const std::string svg = sweep_svg(results);
+  const auto times = [&](const std::string& part) {
+    std::size_t count = 0;
+    for (std::size_t at = svg.find(part); at != std::string::npos; at = svg.find(part, at + 1)) ++count;
+    return count;
+  };
+  EXPECT_EQ(times(">large</text>"), 2U);
+  EXPECT_EQ(times(">small</text>"), 2U);
+  EXPECT_EQ(times(">equal</text>"), 1U) << "as small as 'small', but slower";
+  EXPECT_EQ(times(">beaten</text>"), 0U);
+  EXPECT_EQ(times("<title>beaten: 91.00 %, 0.9 kB</title>"), 1U);
+  EXPECT_EQ(times("<title>large: 93.20 %, 40.0 us</title>"), 1U);
+  EXPECT_EQ(times(">dense float32</text>"), 2U);
+  EXPECT_EQ(times("stroke-opacity='0.45'"), 2U) << "the range of the one row with two seeds";
+  EXPECT_EQ(times(">91.0</text>"), 2U) << "axes end at round numbers";
+  EXPECT_EQ(times(">93.5</text>"), 2U);
 }
 
 TEST(SweepFile, ShippedOnesAreSound) {
