@@ -80,8 +80,14 @@ struct Planned {
   [[nodiscard]] bool begins_like(const Planned& other, std::size_t stages) const {
     return other.prefixes.size() >= stages && other.prefixes[stages - 1] == prefixes[stages - 1];
   }
+  // What lies in the folder may be of another recipe, from before the sweep was changed.
+  [[nodiscard]] bool is_in_folder() const {
+    const std::filesystem::path text = folder / "recipe.toml";
+    return file_exists(text) &&
+           recipe_differences(read_text_file(text, kMaxRecipeBytes), recipe.canonical_text).empty();
+  }
   [[nodiscard]] bool has_done(std::size_t stages) const {
-    return file_exists(folder / "stages" / (recipe.stages[stages - 1].name + ".ckpt"));
+    return file_exists(folder / "stages" / (recipe.stages[stages - 1].name + ".ckpt")) && is_in_folder();
   }
 };
 
@@ -265,7 +271,7 @@ void choose(const Sweep& sweep, const SweepOptions& options, std::vector<Planned
 
 // What lies there of a run that is not to be run now.
 std::optional<SweepRun> complete_run(const Planned& planned) {
-  if (read_run_status(planned.folder) != RunStatus::kFinished) {
+  if (read_run_status(planned.folder) != RunStatus::kFinished || !planned.is_in_folder()) {
     return std::nullopt;
   }
   SweepRun run;

@@ -103,6 +103,18 @@ TEST(Sweep, GoesOnWhereItStood) {
   EXPECT_EQ(again[1].runs[0].problem, "");
 }
 
+TEST(Sweep, TakesNoStageOfBeforeItsRecipeWasChanged) {
+  const TinySweep sweep;
+  (void)sweep.run({"2:4"}, {3});
+  const Sweep changed = load_sweep(sweep.file, {"stage.dense.epochs=3"});
+  const std::vector<SweepResult> results = run_sweep(changed, {sweep.tiny.out("sweep"), {"16:2:4"}, {3}}, quiet());
+  ASSERT_EQ(results.size(), 1U) << "the row 2:4 is of the other recipe";
+  EXPECT_EQ(results[0].row, "16:2:4");
+  EXPECT_EQ(results[0].runs[0].reused, "");
+  EXPECT_EQ(results[0].runs[0].problem, "");
+  EXPECT_EQ(record_of(sweep.tiny.out("sweep") / "16-2-4" / "seed-3").stages[0].epochs, 3.0);
+}
+
 TEST(Sweep, RunsTheRowsAndSeedsAskedForAndShowsWhatIsComplete) {
   const TinySweep sweep;
   ASSERT_EQ(sweep.run({"2:4"}, {4}).size(), 1U);
