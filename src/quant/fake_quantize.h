@@ -112,7 +112,7 @@ class ActivationFakeQuantizer final : public FakeQuantizerBase {
 // Of a weight [channels, …]: zero point 0 and one scale per output channel, format::choose_qparams_symmetric of the
 // least and the greatest value. Scales are no estimate: forward() and quantize() take them from the weight that they
 // are given, in every mode, and leave them in scale(). So scale(), codes and fake-quantized weight always belong
-// together, and nothing depends on what was seen before.
+// together, and nothing depends on what was seen before, until scales are held (below).
 //
 // A channel of zeros gets the scale of a channel whose greatest magnitude is 1. (torch.ao's is its epsilon; the bias is
 // stored in multiples of input scale times weight scale, and 2^30 of so small a step may not reach it.)
