@@ -126,6 +126,8 @@ int main_of_pare(int argc, char** argv) {
       ->take_all()
       ->type_name("GLOB");
   sweep_command->add_option("--seed", sweep_arguments.seeds, "Run these seeds only")->expected(1)->take_all();
+  sweep_command->add_flag("--overwrite", sweep_arguments.overwrite,
+                          "Run anew what lies there of another recipe, as after a change of the file");
   sweep_command->add_flag("--quiet", sweep_arguments.quiet, "Warnings and the table only");
 
   SensitivityArguments sensitivity_arguments;

@@ -73,6 +73,7 @@ struct SweepArguments {
   std::string out;  // "": runs/<name of the sweep>
   std::vector<std::string> rows;
   std::vector<std::uint64_t> seeds;
+  bool overwrite = false;
   bool quiet = false;
 };
 int sweep(const SweepArguments& arguments);

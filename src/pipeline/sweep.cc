@@ -138,12 +138,13 @@ void take_record(const RunRecord& record, SweepRun& run) {
 }
 
 // Nothing if another process was faster to take the run.
-std::optional<SweepRun> execute(const Planned& planned, const std::vector<Planned>& all, Monitor& monitor) {
+std::optional<SweepRun> execute(const Planned& planned, const std::vector<Planned>& all, bool overwrite,
+                                Monitor& monitor) {
   SweepRun run;
   run.seed = planned.recipe.seed;
   RunOptions options;
   options.folder = planned.folder;
-  options.if_exists = IfRunExists::kResume;
+  options.if_exists = overwrite && !planned.is_in_folder() ? IfRunExists::kOverwrite : IfRunExists::kResume;
   options.print_summary = false;
   options.reuse = find_reusable(planned, all, run.reused);
   try {
@@ -375,7 +376,7 @@ std::vector<SweepResult> run_sweep(const Sweep& sweep, const SweepOptions& optio
     const std::size_t i = *next;
     monitor.note(str_cat("run ", i + 1, " of ", runs.size(), ": ", runs[i].name));
     train::configure_process(static_cast<std::size_t>(runs[i].recipe.threads));
-    done[i] = execute(runs[i], runs, monitor);
+    done[i] = execute(runs[i], runs, options.overwrite, monitor);
     if (done[i]) {
       pending.erase(next);
       write(by_row(sweep, runs, done));

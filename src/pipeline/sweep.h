@@ -64,13 +64,15 @@ struct SweepOptions {
   std::filesystem::path folder;
   std::vector<std::string> rows;     // names or globs of the rows to run; empty: all
   std::vector<std::uint64_t> seeds;  // of them those to run; empty: all
+  bool overwrite = false;            // run anew where a chosen run's folder holds one of another recipe
 };
 
 // Runs what is missing under the folder (one run folder for each row and seed, "row/seed-0"), the first seed of all
 // rows first, and writes sweep.json, sweep.md and sweep.svg (accuracy against bytes and time) there. A run begins at
 // the end of the longest sequence of stages that another run of the sweep has done with the same data, model, seed and
 // settings; so a sweep that was stopped goes on where it stood, and rows can be added. Rows and seeds that are not
-// chosen are in the table if they are complete. Recipes' accuracy limits are left out. A run that fails is a row that
+// chosen are in the table if they are complete. A folder with a run of another recipe (the sweep was changed) is a row
+// that says so, or is overwritten. Recipes' accuracy limits are left out. A run that fails is a row that
 // says so; kIo ends the sweep. Artifacts are timed in turn, in one process, at the end.
 //
 // Several processes may work on one folder: each takes runs that no other works on, leaves alone those whose next stage

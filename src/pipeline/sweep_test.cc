@@ -115,6 +115,25 @@ TEST(Sweep, TakesNoStageOfBeforeItsRecipeWasChanged) {
   EXPECT_EQ(record_of(sweep.tiny.out("sweep") / "16-2-4" / "seed-3").stages[0].epochs, 3.0);
 }
 
+TEST(Sweep, OverwritesRunsOfAnotherRecipeOnlyWhereAskedTo) {
+  const TinySweep sweep;
+  (void)sweep.run({"2:4"}, {3});
+  const std::filesystem::path report = sweep.tiny.out("sweep") / "2-4" / "seed-3" / "report.json";
+  const std::string before = get_file(report);
+  const Sweep changed = load_sweep(sweep.file, {"stage.dense.epochs=3"});
+  SweepOptions options{sweep.tiny.out("sweep"), {"2:4"}, {3}};
+  const std::vector<SweepResult> refused = run_sweep(changed, options, quiet());
+  EXPECT_NE(refused[0].runs[0].problem, "");
+  EXPECT_EQ(get_file(report), before);
+  options.overwrite = true;
+  const std::vector<SweepResult> anew = run_sweep(changed, options, quiet());
+  EXPECT_EQ(anew[0].runs[0].problem, "");
+  const std::string after = get_file(report);
+  EXPECT_EQ(record_from_json(after).stages[0].epochs, 3.0);
+  (void)run_sweep(changed, options, quiet());
+  EXPECT_EQ(get_file(report), after) << "what is of this recipe stays";
+}
+
 TEST(Sweep, RunsTheRowsAndSeedsAskedForAndShowsWhatIsComplete) {
   const TinySweep sweep;
   ASSERT_EQ(sweep.run({"2:4"}, {4}).size(), 1U);
