@@ -158,7 +158,7 @@ std::optional<SweepRun> execute(const Planned& planned, const std::vector<Planne
     }
     run.problem = error.problem();
     monitor.warning(str_cat(planned.name, ": ", error.what()));
-    if (file_exists(planned.folder / "report.json")) {
+    if (file_exists(planned.folder / "report.json") && planned.is_in_folder()) {
       take_record(record_from_json(read_text_file(planned.folder / "report.json")), run);
     }
   }

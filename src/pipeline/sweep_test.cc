@@ -124,6 +124,7 @@ TEST(Sweep, OverwritesRunsOfAnotherRecipeOnlyWhereAskedTo) {
   SweepOptions options{sweep.tiny.out("sweep"), {"2:4"}, {3}};
   const std::vector<SweepResult> refused = run_sweep(changed, options, quiet());
   EXPECT_NE(refused[0].runs[0].problem, "");
+  EXPECT_LT(refused[0].runs[0].accuracy, 0.0) << "that of the other recipe";
   EXPECT_EQ(get_file(report), before);
   options.overwrite = true;
   const std::vector<SweepResult> anew = run_sweep(changed, options, quiet());
