@@ -193,7 +193,8 @@ int sweep(const SweepArguments& arguments) {
   const std::filesystem::path folder =
       arguments.out.empty() ? std::filesystem::path("runs") / plan.name : std::filesystem::path(arguments.out);
   pipeline::Monitor monitor(monitor_options(arguments.quiet, "auto"));
-  const auto results = pipeline::run_sweep(plan, {folder, arguments.rows, arguments.seeds, arguments.overwrite}, monitor);
+  const auto results =
+      pipeline::run_sweep(plan, {folder, arguments.rows, arguments.seeds, arguments.overwrite}, monitor);
   print(pipeline::sweep_table(results));
   print(str_cat((folder / "sweep.md").string(), ", sweep.json, sweep.svg\n"));
   const bool complete = std::all_of(results.begin(), results.end(), [](const pipeline::SweepResult& result) {
