@@ -12,7 +12,7 @@ void TextTable::add_row(std::vector<std::string> cells) {
   rows_.push_back(std::move(cells));
 }
 
-std::string TextTable::text(const std::string& indent) const {
+std::string TextTable::text() const {
   std::vector<std::size_t> widths;
   std::vector<bool> shown;
   for (std::size_t c = 0; c < columns_.size(); ++c) {
@@ -31,7 +31,7 @@ std::string TextTable::text(const std::string& indent) const {
       line += columns_[c].align == Align::kRight ? padding + cell : cell + padding;
     }
     line.erase(line.find_last_not_of(' ') + 1);
-    out += indent + line + "\n";
+    out += line + "\n";
   };
   std::string out;
   append_line(out, [&](std::size_t c) -> const std::string& { return columns_[c].title; });

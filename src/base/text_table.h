@@ -19,9 +19,9 @@ class TextTable {
   explicit TextTable(std::vector<Column> columns) : columns_(std::move(columns)) {}
   // Precondition: as many cells as columns.
   void add_row(std::vector<std::string> cells);
-  // Title line and rows, each behind `indent` and ending in a newline without blanks before it. Columns that are empty
-  // throughout are left out.
-  [[nodiscard]] std::string text(const std::string& indent = {}) const;
+  // Title line and rows, each ending in a newline without blanks before it. Columns that are empty throughout are left
+  // out.
+  [[nodiscard]] std::string text() const;
 
  private:
   std::vector<Column> columns_;

@@ -13,7 +13,6 @@ TEST(TextTable, PadsColumnsToTheWidestCellAndLeavesOutEmptyOnes) {
             "name       n  last\n"
             "a          1  x\n"
             "größer  1000\n");
-  EXPECT_EQ(table.text("> ").substr(0, 20), "> name       n  last");
 }
 
 }  // namespace
