@@ -10,6 +10,7 @@
 #include "pare/base/strings.h"
 #include "pare/cli/pare_commands.h"
 #include "pare/cli/pare_suggest.h"
+#include "pare/cli/set_option.h"
 #include "pare/pipeline/version.h"
 #include "pare/train/environment.h"
 
@@ -33,10 +34,7 @@ exit codes: 0 done, 1 user or file error, 2 wrong command line, 3 accuracy below
 
 void add_run_options(CLI::App& command, RunArguments& arguments) {
   command.add_option("recipe", arguments.recipe, "TOML file (docs/recipe.md)")->required();
-  command.add_option("--set", arguments.set, "Change a key: data.batch=64, stage.qat.epochs=2, stage[1].epochs=2")
-      ->expected(1)
-      ->take_all()
-      ->type_name("KEY=VALUE");
+  add_set_option(command, arguments.set, "Change a key: data.batch=64, stage.qat.epochs=2, stage[1].epochs=2");
   command.add_option("--out", arguments.out, "Run folder; runs/<name> if not given")->type_name("FOLDER");
   auto* resume = command.add_flag("--resume", arguments.resume, "Go on with the run in the folder, if there is one");
   command.add_flag("--overwrite", arguments.overwrite, "Remove the run in the folder and start anew")->excludes(resume);
@@ -82,10 +80,7 @@ int main_of_pare(int argc, char** argv) {
   eval_command->add_option("--images", eval_arguments.images, "IDX file");
   eval_command->add_option("--labels", eval_arguments.labels, "IDX file");
   eval_command->add_option("--recipe", eval_arguments.recipe, "Test images of this recipe");
-  eval_command->add_option("--set", eval_arguments.set, "Change a key of a checkpoint's recipe")
-      ->expected(1)
-      ->take_all()
-      ->type_name("KEY=VALUE");
+  add_set_option(*eval_command, eval_arguments.set, "Change a key of a checkpoint's recipe");
   eval_command->add_option("--threads", eval_arguments.threads, "0: one per core")->check(CLI::Range(0, 1024));
   eval_command->add_flag("--quiet", eval_arguments.quiet, "The last line only");
 
@@ -93,10 +88,7 @@ int main_of_pare(int argc, char** argv) {
   convert_command->add_option("checkpoint", convert_arguments.checkpoint, "As in runs/quick/stages/qat.ckpt")
       ->required();
   convert_command->add_option("--out", convert_arguments.out, "Artifact to write")->capture_default_str();
-  convert_command->add_option("--set", convert_arguments.set, "Change a key of the checkpoint's recipe")
-      ->expected(1)
-      ->take_all()
-      ->type_name("KEY=VALUE");
+  add_set_option(*convert_command, convert_arguments.set, "Change a key of the checkpoint's recipe");
   convert_command->add_flag("--quiet", convert_arguments.quiet, "The last line only");
 
   CLI::App* verify_command = app.add_subcommand("verify", "Re-derive every promise of an artifact from its bytes");
@@ -117,10 +109,7 @@ int main_of_pare(int argc, char** argv) {
       app.add_subcommand("sweep", "Run a table of recipes; stages that they have in common are trained once");
   sweep_command->add_option("file", sweep_arguments.file, "TOML file (docs/recipe.md)")->required();
   sweep_command->add_option("--out", sweep_arguments.out, "Folder; runs/<name> if not given")->type_name("FOLDER");
-  sweep_command->add_option("--set", sweep_arguments.set, "Change a key in all rows: threads=1")
-      ->expected(1)
-      ->take_all()
-      ->type_name("KEY=VALUE");
+  add_set_option(*sweep_command, sweep_arguments.set, "Change a key in all rows: threads=1");
   sweep_command->add_option("--row", sweep_arguments.rows, "Run these rows only: a name or a glob, as often as needed")
       ->expected(1)
       ->take_all()

@@ -7,6 +7,7 @@
 #include "pare/base/file.h"
 #include "pare/base/strings.h"
 #include "pare/cli/pare_commands.h"
+#include "pare/cli/set_option.h"
 #include "pare/pipeline/recipe.h"
 #include "pare/pipeline/suggest.h"
 #include "pare/train/environment.h"
@@ -20,10 +21,7 @@ constexpr std::size_t kMaxSensitivityBytes = std::size_t{16} << 20;
 std::vector<CLI::Option*> add_measure_options(CLI::App& command, MeasureArguments& arguments) {
   pipeline::SensitivityOptions& options = arguments.options;
   command.add_option("recipe", arguments.recipe, "TOML file (docs/recipe.md)")->required();
-  command.add_option("--set", arguments.set, "Change a key of the recipe")
-      ->expected(1)
-      ->take_all()
-      ->type_name("KEY=VALUE");
+  add_set_option(command, arguments.set, "Change a key of the recipe");
   command
       .add_option("--checkpoint", options.checkpoint, "Trained: runs/NAME/stages/dense.ckpt; else [model] checkpoint")
       ->type_name("FILE");
