@@ -106,18 +106,19 @@ std::optional<ReusedStages> find_reusable(const Planned& wanted, const std::vect
 }
 
 // Whether another process is at this run, or at a run that begins with more of its stages than are done anywhere.
-bool is_in_other_hands(const Planned& wanted, const std::vector<Planned>& all) {
-  if (is_worked_on(wanted.folder)) {
+// `worked_on`: by run, whether a process holds its folder.
+bool is_in_other_hands(std::size_t wanted, const std::vector<Planned>& all, const std::vector<bool>& worked_on) {
+  if (worked_on[wanted]) {
     return true;
   }
-  for (std::size_t stages = wanted.prefixes.size(); stages > 0; --stages) {
+  for (std::size_t stages = all[wanted].prefixes.size(); stages > 0; --stages) {
     bool in_work = false;
-    for (const Planned& other : all) {
-      if (wanted.begins_like(other, stages)) {
-        if (other.has_done(stages)) {
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      if (all[wanted].begins_like(all[i], stages)) {
+        if (all[i].has_done(stages)) {
           return false;
         }
-        in_work = in_work || is_worked_on(other.folder);
+        in_work = in_work || worked_on[i];
       }
     }
     if (in_work) {
@@ -135,6 +136,10 @@ void take_record(const RunRecord& record, SweepRun& run) {
   run.bytes = record.artifact.bytes;
   run.dense_fp32_bytes = record.artifact.dense_fp32_bytes;
   run.artifact = record.artifact.path;
+}
+
+void take_report(const Planned& planned, SweepRun& run) {
+  take_record(record_from_json(read_text_file(planned.folder / "report.json")), run);
 }
 
 // Nothing if another process was faster to take the run.
@@ -159,7 +164,7 @@ std::optional<SweepRun> execute(const Planned& planned, const std::vector<Planne
     run.problem = error.problem();
     monitor.warning(str_cat(planned.name, ": ", error.what()));
     if (file_exists(planned.folder / "report.json") && planned.is_in_folder()) {
-      take_record(record_from_json(read_text_file(planned.folder / "report.json")), run);
+      take_report(planned, run);
     }
   }
   return run;
@@ -277,7 +282,7 @@ std::optional<SweepRun> complete_run(const Planned& planned) {
   }
   SweepRun run;
   run.seed = planned.recipe.seed;
-  take_record(record_from_json(read_text_file(planned.folder / "report.json")), run);
+  take_report(planned, run);
   return run;
 }
 
@@ -361,8 +366,12 @@ std::vector<SweepResult> run_sweep(const Sweep& sweep, const SweepOptions& optio
   }
   bool waiting = false;
   while (!pending.empty()) {
-    const auto next =
-        std::find_if(pending.begin(), pending.end(), [&](std::size_t i) { return !is_in_other_hands(runs[i], runs); });
+    std::vector<bool> worked_on;
+    for (const Planned& run : runs) {
+      worked_on.push_back(is_worked_on(run.folder));
+    }
+    const auto next = std::find_if(pending.begin(), pending.end(),
+                                   [&](std::size_t i) { return !is_in_other_hands(i, runs, worked_on); });
     if (next == pending.end()) {
       if (!waiting) {
         monitor.note(str_cat("waiting for another process, which works on ", runs[pending.front()].name,
