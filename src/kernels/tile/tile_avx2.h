@@ -36,18 +36,40 @@ PARE_ALWAYS_INLINE __m256i load_unaligned(const void* from) {
 PARE_ALWAYS_INLINE void store(void* to, __m256i v) { _mm256_store_si256(static_cast<__m256i*>(to), v); }
 PARE_ALWAYS_INLINE void store_unaligned(void* to, __m256i v) { _mm256_storeu_si256(static_cast<__m256i*>(to), v); }
 
-// The first `count` < 32 bytes, zeros after them; reads nothing else.
-PARE_ALWAYS_INLINE __m256i load_some(const std::uint8_t* from, std::int64_t count) {
-  alignas(32) std::uint8_t bytes[32];
-  store(bytes, _mm256_setzero_si256());
-  std::int64_t i = 0;
-  if (count >= 16) {
-    __builtin_memcpy(bytes, from, 16);
-    i = 16;
+// The first 0 < `count` < 16 bytes as two loads that overlap, zeros after them; reads nothing else.
+PARE_ALWAYS_INLINE __m128i load_few(const std::uint8_t* from, std::int64_t count) {
+  std::uint64_t first = 0;
+  std::uint64_t last = 0;
+  if (count >= 8) {
+    __builtin_memcpy(&first, from, 8);
+    __builtin_memcpy(&last, from + count - 8, 8);
+    last = last >> (4 * (16 - count)) >> (4 * (16 - count));  // by 64 where count is 8
+  } else if (count >= 4) {
+    std::uint32_t low = 0;
+    std::uint32_t high = 0;
+    __builtin_memcpy(&low, from, 4);
+    __builtin_memcpy(&high, from + count - 4, 4);
+    first = low | std::uint64_t{high} << (8 * (count - 4));
+  } else {
+    const std::int64_t middle = count / 2;
+    first = from[0] | std::uint64_t{from[middle]} << (8 * middle) | std::uint64_t{from[count - 1]} << (8 * (count - 1));
   }
-  for (; i + 4 <= count; i += 4) __builtin_memcpy(bytes + i, from + i, 4);
-  for (; i < count; ++i) bytes[i] = from[i];
-  return load(bytes);
+  return _mm_set_epi64x(static_cast<long long>(last), static_cast<long long>(first));
+}
+
+// The first 0 < `count` < 32 bytes, zeros after them; reads nothing else. Never through memory: a load waits for all
+// the stores whose bytes it takes.
+PARE_ALWAYS_INLINE __m256i load_some(const std::uint8_t* from, std::int64_t count) {
+  if (count < 16) return _mm256_zextsi128_si256(load_few(from, count));
+  // Moves the last bytes to the front and clears what is behind them.
+  alignas(32) static constexpr std::uint8_t kMoves[32] = {0,   1,   2,   3,   4,   5,   6,   7,   8,   9,   10,
+                                                          11,  12,  13,  14,  15,  128, 128, 128, 128, 128, 128,
+                                                          128, 128, 128, 128, 128, 128, 128, 128, 128, 128};
+  const auto load_16 = [](const std::uint8_t* bytes) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes));
+  };
+  const __m128i upper = _mm_shuffle_epi8(load_16(from + count - 16), load_16(kMoves + 32 - count));
+  return _mm256_inserti128_si256(_mm256_castsi128_si256(load_16(from)), upper, 1);
 }
 
 // acc + sum over the 4 bytes of a lane of magnitude * turned.

@@ -74,11 +74,17 @@ void run(const TileArgs& args) {
     for (; tap < line_end; ++tap, rows += kTileRows) {
       const std::uint8_t* row[kRows];
       PARE_UNROLL for (int r = 0; r < kRows; ++r) row[r] = rows[r];
-      for (std::int64_t k = 0; k < args.c; k += kBlock) {
-        if (args.c - k < kBlock) {
-          copy_last_block(rows, k, args.c - k, last);
-          PARE_UNROLL for (int r = 0; r < kRows; ++r) row[r] = last + r * kBlock - k;
-        }
+      const auto last_block = [&](std::int64_t k) {
+        copy_last_block(rows, k, args.c - k, last);
+        PARE_UNROLL for (int r = 0; r < kRows; ++r) row[r] = last + r * kBlock - k;
+      };
+      const auto next_block = [&] {
+        block += 320 * kVectors;
+        if constexpr (kControl != TileControl::kNone) control += 256 * kVectors;
+      };
+      std::int64_t k = 0;
+      for (; args.c - k > 24; k += kBlock) {
+        if (args.c - k < kBlock) last_block(k);
         full_step<kRows, kVectors, kControl, 0>(acc, block, control, row, k);
         touch();
         full_step<kRows, kVectors, kControl, 1>(acc, block, control, row, k);
@@ -87,8 +93,17 @@ void run(const TileArgs& args) {
         touch();
         full_step<kRows, kVectors, kControl, 3>(acc, block, control, row, k);
         touch();
-        block += 320 * kVectors;
-        if constexpr (kControl != TileControl::kNone) control += 256 * kVectors;
+        next_block();
+      }
+      // Of a last block that is not full the steps there are: half a block where a tap has 16 channels.
+      const std::int64_t left = args.c - k;
+      if (left > 0) {
+        if (left % 8 != 0) last_block(k);
+        full_step<kRows, kVectors, kControl, 0>(acc, block, control, row, k);
+        if (left > 8) full_step<kRows, kVectors, kControl, 1>(acc, block, control, row, k);
+        if (left > 16) full_step<kRows, kVectors, kControl, 2>(acc, block, control, row, k);
+        touch();
+        next_block();
       }
     }
     if (tap >= args.taps) break;
