@@ -53,6 +53,7 @@ std::vector<LayerShape> layer_shapes(const graph::Graph& graph) {
     LayerShape layer{node.name, node.inputs.at(1), node.op_type, graph.initializer(node.inputs.at(1)).shape, {}};
     layer.work.n = layer.shape.at(0);
     layer.work.k = element_count(layer.shape) / layer.work.n;
+    layer.work.c = layer.shape.at(1);
     // Rows, or pixels: what the layer writes for an image, over its outputs.
     const Shape& output = graph.values.at(node.output).shape;
     layer.work.m = element_count(Shape(output.begin() + 1, output.end())) / layer.work.n;

@@ -139,7 +139,7 @@ std::unique_ptr<Operator> Planner::dense_conv(const graph::Node& node, PlannedLa
   const graph::Initializer& weight = graph_.initializers.at(node.inputs[1]);
   const graph::Window window = graph::window_of(graph_, node);
   const LayerWork work{output.shape[1] * output.shape[2], weight.shape[0],
-                       element_count(weight.shape) / weight.shape[0]};
+                       element_count(weight.shape) / weight.shape[0], weight.shape[1]};
   const std::int64_t line_segments = window.dilation_w == 1 ? window.kernel_w : 1;
   const kernels::QConvKernel& kernel = choose(weight, work, kernels::find_qconv_kernel, line_segments, layer);
   kernels::QConvArgs args;
@@ -193,7 +193,7 @@ std::unique_ptr<Operator> Planner::gemm(const graph::Node& node, PlannedLayer& l
   const std::int64_t n = weight.shape[0];
   const std::int64_t k = weight.shape[1];
   const std::int64_t rows = input.elems / k;  // of one image, or whatever one of the batch is
-  const kernels::QGemmKernel& kernel = choose(weight, {rows, n, k}, kernels::find_qgemm_kernel, 1, layer);
+  const kernels::QGemmKernel& kernel = choose(weight, {rows, n, k, k}, kernels::find_qgemm_kernel, 1, layer);
   kernels::QGemmArgs args;
   args.a_stride_bytes = k;
   args.a_zero_point = params_of(node.inputs[0]).zero_point;
@@ -212,7 +212,7 @@ std::unique_ptr<Operator> Planner::dynamic_gemm(const graph::Node& node, Planned
   const std::int64_t rows = rows_of(node);
   const std::int64_t n = weight.shape[0];
   const std::int64_t k = weight.shape[1];
-  const kernels::QGemmKernel& kernel = choose(weight, {rows, n, k}, kernels::find_qgemm_kernel, 1, layer);
+  const kernels::QGemmKernel& kernel = choose(weight, {rows, n, k, k}, kernels::find_qgemm_kernel, 1, layer);
   PackedLayer packed = pack_weights(node, kernel, 1, layer);
   packed.bias.assign(static_cast<std::size_t>(n), 0);
   packed.multiplier = weight.quantization->scales;
