@@ -10,6 +10,9 @@ namespace pare::kernels {
 
 enum class WeightFormat : std::uint8_t { kDense, kTwoFour, kVnm, kBlock };
 
+// Segments of a convolution that are shorter are not worth a tap of their own: a line of the kernel is one tap.
+inline constexpr std::int64_t kLeastTapElems = 32;
+
 // Dense: `values` is [n][k] row-major, k = segments * segment_elems. 2:4: format/two_four.h with rows = n; V:N:M:
 // format/vnm.h; blocks: format/block.h. Linear has one segment; a convolution has one per tap.
 struct CanonicalWeights {
@@ -24,6 +27,9 @@ struct CanonicalWeights {
   format::BlockPattern block = {};  // blocks only
 
   [[nodiscard]] std::int64_t k() const { return segments * segment_elems; }
+  // Whether a tap, what kernels read at a time, is a whole line of a convolution's kernel; and its length.
+  [[nodiscard]] bool line_taps() const { return segments > 1 && line_segments > 1 && segment_elems < kLeastTapElems; }
+  [[nodiscard]] std::int64_t tap_elems() const { return line_taps() ? line_segments * segment_elems : segment_elems; }
 };
 
 // The code at row `row`, dense position `k`: how a reference reads weights. Where a mask is stored, the group's indices

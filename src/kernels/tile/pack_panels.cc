@@ -8,9 +8,6 @@ namespace pare::kernels {
 
 namespace {
 
-// Segments that are shorter are not worth a tap of their own.
-constexpr std::int64_t kLeastTapElems = 16;
-
 // One panel: where it goes and which rows of the weights are its columns.
 struct Panel {
   const PanelLayout& layout;
@@ -213,23 +210,19 @@ bool has_vnm_kernel(const format::VnmPattern& p) {
 PanelLayout panel_layout(const CanonicalWeights& weights, WeightFormat format, PanelKind kind) {
   PanelLayout layout;
   layout.negative_sums = kind == PanelKind::kSigned;
-  layout.taps = weights.segments;
-  layout.c = weights.segment_elems;
-  layout.elems = layout.c;
-  if (layout.taps > 1 && layout.c < kLeastTapElems) {
-    layout.line_taps = weights.line_segments > 1;
-    layout.taps /= weights.line_segments;
-    layout.elems *= weights.line_segments;
-    layout.c = layout.line_taps ? round_up(layout.elems, 4) : layout.elems;
-    return layout;
-  }
-  if (format == WeightFormat::kVnm && has_vnm_kernel(weights.vnm)) {
+  layout.line_taps = weights.line_taps();
+  layout.elems = weights.tap_elems();
+  layout.taps = layout.line_taps ? weights.segments / weights.line_segments : weights.segments;
+  layout.c = layout.line_taps ? round_up(layout.elems, 4) : layout.elems;
+  // Groups of a line follow each other where none is filled up with zeros.
+  const auto has_groups = [&](std::int64_t m) { return !layout.line_taps || weights.segment_elems % m == 0; };
+  if (format == WeightFormat::kVnm && has_vnm_kernel(weights.vnm) && has_groups(weights.vnm.m)) {
     layout.format = format;
     layout.vnm = vnm_shape(weights.vnm.n, weights.vnm.m, layout.c);
     layout.permuted = kind == PanelKind::kPermuted;
     layout.own_indices = layout.permuted && weights.vnm.v < kPanelColumns;
     if (weights.vnm.v < kPanelColumns && !layout.own_indices) layout.columns = weights.vnm.v;
-  } else if (format == WeightFormat::kTwoFour) {
+  } else if (format == WeightFormat::kTwoFour && has_groups(4)) {
     layout.format = format;
   }
   return layout;

@@ -124,8 +124,8 @@ enum class PanelKind : std::uint8_t {
 };
 
 // The layout in which tiles run these weights. It is dense for stored zeros that no tile makes use of: V:N:M with V
-// other than 16, 32 and multiples of 64, or n:m other than 1:2, 2:4, 1:4, 2:8, 1:8; and segments of a convolution so
-// short that a whole line of its kernel is one tap. Such weights are packed from their dense codes.
+// other than 16, 32 and multiples of 64, or n:m other than 1:2, 2:4, 1:4, 2:8, 1:8; and lines of a convolution's kernel
+// that are one tap where channels are no whole number of groups. Such weights are packed from their dense codes.
 [[nodiscard]] PanelLayout panel_layout(const CanonicalWeights& weights, WeightFormat format, PanelKind kind);
 // The kernels' packings. Precondition of the sparse ones: panels_use_zeros.
 template <WeightFormat kFormat>
