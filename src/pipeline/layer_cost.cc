@@ -27,15 +27,21 @@ std::optional<format::BlockPattern> whole_blocks(const sparsity::MaskConfig& con
   return whole ? format::parse_block(str_cat(rows, "x", columns)) : std::nullopt;
 }
 
-// Whether the kernel that the runtime would take makes use of the zeros at this shape. True for instruction sets whose
-// kernels are not in this build: the table of costs speaks of those that have one.
-bool uses_zeros(const LayerShape& layer, kernels::WeightFormat format, const format::VnmPattern& vnm, Isa isa) {
+// The weights as the runtime hands them to kernels, without their bytes.
+kernels::CanonicalWeights canonical_weights(const LayerShape& layer) {
   const format::TwoFourLayout layout = graph::two_four_layout(layer.shape);
   kernels::CanonicalWeights weights;
   weights.n = layout.rows;
   weights.segments = layout.segments;
   weights.segment_elems = layout.segment_elems;
   weights.line_segments = layer.shape.size() == 4 ? layer.shape[3] : 1;
+  return weights;
+}
+
+// Whether the kernel that the runtime would take makes use of the zeros at this shape. True for instruction sets whose
+// kernels are not in this build: the table of costs speaks of those that have one.
+bool uses_zeros(const LayerShape& layer, kernels::WeightFormat format, const format::VnmPattern& vnm, Isa isa) {
+  kernels::CanonicalWeights weights = canonical_weights(layer);
   weights.vnm = vnm;
   const auto answer = [&](const auto& kernel) { return kernel.isa != isa || kernel.uses_zeros(weights); };
   return layer.op == "Conv" ? answer(kernels::find_qconv_kernel(format, isa))
@@ -53,7 +59,7 @@ std::vector<LayerShape> layer_shapes(const graph::Graph& graph) {
     LayerShape layer{node.name, node.inputs.at(1), node.op_type, graph.initializer(node.inputs.at(1)).shape, {}};
     layer.work.n = layer.shape.at(0);
     layer.work.k = element_count(layer.shape) / layer.work.n;
-    layer.work.c = layer.shape.at(1);
+    layer.work.tap = canonical_weights(layer).tap_elems();
     // Rows, or pixels: what the layer writes for an image, over its outputs.
     const Shape& output = graph.values.at(node.output).shape;
     layer.work.m = element_count(Shape(output.begin() + 1, output.end())) / layer.work.n;

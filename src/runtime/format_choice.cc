@@ -48,33 +48,34 @@ constexpr std::array kCosts = {
     Costs{Isa::kNeonI8mm, CpuVendor::kOther, 1.10, kBlockStep, 1.05, 0.05},
 };
 
-// What small layers pay on top, measured on Zen 4 with 3x3 convolutions of 16 to 128 channels to 16 to 128 outputs:
-// pointers and the turn of the loop for every tap, in dense activations; as much again where 2:4 copies the end of a
-// tap; and shuffles that only one vector of outputs shares.
-constexpr double kTapCost = 3.5;
-constexpr double kTwoFourNarrow = 1.15;
+// What small layers pay on top, measured on Zen 4 with 3x3 convolutions of 4 to 128 channels to 16 to 128 outputs:
+// pointers and the turn of the loop for every tap, in dense activations; as much again where AVX-512 copies the end of
+// a tap; and shuffles that only one vector of outputs shares.
+constexpr double kTapCost = 4.0;
+constexpr double kTwoFourNarrow = 1.20;
 constexpr double kVnmNarrow = 1.45;
 constexpr std::int64_t kNarrow = 16;
 
 // Multiplied by the activations that a kernel takes for those of a tap.
-double padded(double cost, std::int64_t c, std::int64_t step) {
-  return cost * static_cast<double>((c + step - 1) / step * step) / static_cast<double>(c);
+double padded(double cost, std::int64_t tap, std::int64_t step) {
+  return cost * static_cast<double>((tap + step - 1) / step * step) / static_cast<double>(tap);
 }
 
 double two_four_cost(const Costs& costs, const LayerWork& work) {
-  const double per_tap = work.c % costs.two_four_step == 0 ? kTapCost : 2 * kTapCost;
-  return padded(costs.two_four, work.c, costs.two_four_step) * (work.n <= kNarrow ? kTwoFourNarrow : 1.0) +
-         per_tap / static_cast<double>(work.c);
+  const bool copies = work.tap % kTwoFourStep != 0 && (costs.isa == Isa::kAvx512Vnni || costs.isa == Isa::kAvx512Vbmi);
+  const double per_tap = copies ? 2 * kTapCost : kTapCost;
+  return padded(costs.two_four, work.tap, costs.two_four_step) * (work.n <= kNarrow ? kTwoFourNarrow : 1.0) +
+         per_tap / static_cast<double>(work.tap);
 }
 
 double vnm_cost(const Costs& costs, const LayerWork& work, const format::VnmPattern& vnm) {
   const double product = costs.vnm_product * static_cast<double>(vnm.n) / static_cast<double>(vnm.m);
-  const double taps = kTapCost / static_cast<double>(work.c);
+  const double taps = kTapCost / static_cast<double>(work.tap);
   if (costs.vnm_gather == 0.0) {
-    return padded(product, work.c, kKeptStep * vnm.m / vnm.n) * (work.n <= kNarrow ? kVnmNarrow : 1.0) + taps;
+    return padded(product, work.tap, kKeptStep * vnm.m / vnm.n) * (work.n <= kNarrow ? kVnmNarrow : 1.0) + taps;
   }
   const std::int64_t outputs = std::min({(work.n + kNarrow - 1) / kNarrow * kNarrow, vnm.v, std::int64_t{64}});
-  return padded(product + costs.vnm_gather * 64.0 / static_cast<double>(outputs), work.c, kBlockStep) + taps;
+  return padded(product + costs.vnm_gather * 64.0 / static_cast<double>(outputs), work.tap, kBlockStep) + taps;
 }
 
 // The scalar kernels expand everything to dense when they pack it, at no cost beside.
@@ -148,7 +149,7 @@ FormatChoice choose_format(const LayerWork& work, WeightFormat stored, const for
                              : stored == WeightFormat::kBlock ? format::to_string(block.pattern)
                                                               : format::to_string(vnm);
     choice.note = str_cat("stored ", name, ", run dense: on this processor ", to_string(isa), " gains nothing from ",
-                          name, " at ", work.m, " rows an image, ", work.c, " channels to ", work.n);
+                          name, " at ", work.m, " rows an image, n = ", work.n, ", k = ", work.k);
   } else {
     choice.time = weights * time(stored);
   }

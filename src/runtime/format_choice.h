@@ -18,7 +18,7 @@ struct LayerWork {
   std::int64_t m = 1;  // rows of A, or output pixels, of one image
   std::int64_t n = 0;
   std::int64_t k = 0;
-  std::int64_t c = 0;  // of k, what lies side by side: input channels of a convolution, all of k of a product
+  std::int64_t tap = 0;  // of k, what kernels read at a time: kernels::CanonicalWeights::tap_elems()
 };
 
 // What the cost of a block-sparse layer depends on.
@@ -42,8 +42,8 @@ struct FormatOverride {
 using FormatOverrides = std::map<std::string, FormatOverride>;  // by node
 
 // Time of a layer is the larger of two: multiplying (m n k, times the format's cost of a dense multiply-add, which
-// depends on n and c where they are small) and reading the weights (n k, times its bytes a weight). `stored`: as in the
-// file.
+// depends on n and tap where they are small) and reading the weights (n k, times its bytes a weight). `stored`: as in
+// the file.
 [[nodiscard]] FormatChoice choose_format(const LayerWork& work, kernels::WeightFormat stored,
                                          const format::VnmPattern& vnm, Isa isa, CpuVendor vendor,
                                          const BlockSparsity& block = {});

@@ -11,7 +11,14 @@ constexpr LayerWork kManyRows{196, 256, 2304, 2304};
 constexpr LayerWork kOneRow{1, 4096, 4096, 4096};
 
 // A 3x3 convolution of c channels to n.
-constexpr LayerWork conv(std::int64_t c, std::int64_t n) { return {196, n, 9 * c, c}; }
+LayerWork conv(std::int64_t c, std::int64_t n) {
+  kernels::CanonicalWeights weights;
+  weights.n = n;
+  weights.segments = 9;
+  weights.segment_elems = c;
+  weights.line_segments = 3;
+  return {196, n, weights.k(), weights.tap_elems()};
+}
 
 TEST(FormatChoice, DenseWeightsRunDense) {
   const FormatChoice choice = choose_format(kManyRows, WeightFormat::kDense, {}, Isa::kAvx512Vbmi, CpuVendor::kAmd);
@@ -27,7 +34,7 @@ TEST(FormatChoice, PredictsTheTimeOfTheFormThatRuns) {
   EXPECT_DOUBLE_EQ(time(kManyRows, WeightFormat::kDense, CpuVendor::kAmd), 196.0 * 256 * 2304 / 8);
   EXPECT_DOUBLE_EQ(time(kOneRow, WeightFormat::kDense, CpuVendor::kAmd), 4096.0 * 4096);
   EXPECT_DOUBLE_EQ(time(kManyRows, WeightFormat::kTwoFour, CpuVendor::kAmd),
-                   (0.70 + 3.5 / 2304) * 196 * 256 * 2304 / 8);
+                   (0.70 + 4.0 / 2304) * 196 * 256 * 2304 / 8);
   EXPECT_DOUBLE_EQ(time(kOneRow, WeightFormat::kVnm, CpuVendor::kAmd), (0.25 + 0.25 / 64) * 4096 * 4096);
   // Stored 2:4, run dense.
   EXPECT_DOUBLE_EQ(time(kManyRows, WeightFormat::kTwoFour, CpuVendor::kIntel), 196.0 * 256 * 2304 / 8);
@@ -43,9 +50,10 @@ TEST(FormatChoice, TwoFourRunsAsStoredWhereShufflesAreFree) {
 TEST(FormatChoice, TwoFourRunsDenseWhereShufflesAreNotUnlessWeightsAreTheBottleneck) {
   const auto many = choose_format(kManyRows, WeightFormat::kTwoFour, {}, Isa::kAvx512Vbmi, CpuVendor::kIntel);
   EXPECT_EQ(many.format, WeightFormat::kDense);
-  EXPECT_EQ(many.note,
-            "stored 2:4, run dense: on this processor avx512vbmi gains nothing from 2:4 at 196 rows an image, 2304 "
-            "channels to 256");
+  EXPECT_EQ(
+      many.note,
+      "stored 2:4, run dense: on this processor avx512vbmi gains nothing from 2:4 at 196 rows an image, n = 256, k = "
+      "2304");
   const auto one = choose_format(kOneRow, WeightFormat::kTwoFour, {}, Isa::kAvx512Vbmi, CpuVendor::kIntel);
   EXPECT_EQ(one.format, WeightFormat::kTwoFour);
   EXPECT_NEAR(one.speed_up, 1.6, 0.01);
@@ -71,8 +79,8 @@ TEST(FormatChoice, SmallVRunsDenseWhereGatheringCostsMoreThanZerosSave) {
   EXPECT_EQ(small.format, WeightFormat::kDense);
   EXPECT_EQ(
       small.note,
-      "stored 16:2:4, run dense: on this processor avx512vnni gains nothing from 16:2:4 at 196 rows an image, 2304 "
-      "channels to 256");
+      "stored 16:2:4, run dense: on this processor avx512vnni gains nothing from 16:2:4 at 196 rows an image, n = 256, "
+      "k = 2304");
   EXPECT_EQ(choose(kManyRows, {32, 2, 4}, Isa::kAvx512Vnni).format, WeightFormat::kVnm);
   EXPECT_EQ(choose(kManyRows, {16, 1, 4}, Isa::kAvx512Vnni).format, WeightFormat::kVnm);
   EXPECT_EQ(choose(kManyRows, {16, 2, 4}, Isa::kAvx512Vbmi).speed_up,
@@ -89,24 +97,25 @@ TEST(FormatChoice, FewChannelsRunDenseWhereTheirKernelsLose) {
   const auto vnm = [&](const LayerWork& work, const format::VnmPattern& pattern, Isa isa) {
     return choose(work, WeightFormat::kVnm, pattern, isa);
   };
-  EXPECT_EQ(two_four(conv(16, 16), Isa::kAvx512Vbmi), WeightFormat::kDense);     // 1.13 of dense
-  EXPECT_EQ(two_four(conv(16, 32), Isa::kAvx512Vbmi), WeightFormat::kTwoFour);   // 0.83
-  EXPECT_EQ(two_four(conv(20, 64), Isa::kAvx512Vbmi), WeightFormat::kDense);     // 1.08: 24 channels, and copies
-  EXPECT_EQ(two_four(conv(24, 64), Isa::kAvx512Vbmi), WeightFormat::kTwoFour);   // 0.77
+  EXPECT_EQ(two_four(conv(8, 16), Isa::kAvx512Vbmi), WeightFormat::kDense);      // 1.13 of dense
+  EXPECT_EQ(two_four(conv(8, 64), Isa::kAvx512Vbmi), WeightFormat::kTwoFour);    // 0.84
+  EXPECT_EQ(two_four(conv(12, 64), Isa::kAvx512Vbmi), WeightFormat::kDense);     // 1.00: 40 of 36, and copies
+  EXPECT_EQ(two_four(conv(12, 64), Isa::kAvx2), WeightFormat::kTwoFour);         // 0.83: no copies
+  EXPECT_EQ(two_four(conv(4, 64), Isa::kAvx2), WeightFormat::kDense);            // 1.03: 16 of 12
   EXPECT_EQ(two_four(conv(128, 16), Isa::kAvx512Vbmi), WeightFormat::kTwoFour);  // 0.82
 
   constexpr format::VnmPattern kHalf{64, 2, 4};
   constexpr format::VnmPattern kQuarter{64, 1, 4};
-  EXPECT_EQ(vnm(conv(16, 16), kHalf, Isa::kAvx512Vbmi), WeightFormat::kDense);   // 1.01
-  EXPECT_EQ(vnm(conv(16, 16), kQuarter, Isa::kAvx512Vbmi), WeightFormat::kVnm);  // 0.90
-  EXPECT_EQ(vnm(conv(16, 64), kHalf, Isa::kAvx512Vbmi), WeightFormat::kVnm);     // 0.70
+  EXPECT_EQ(vnm(conv(12, 16), kHalf, Isa::kAvx512Vbmi), WeightFormat::kDense);   // 1.05
+  EXPECT_EQ(vnm(conv(16, 16), kQuarter, Isa::kAvx512Vbmi), WeightFormat::kVnm);  // 0.78
+  EXPECT_EQ(vnm(conv(16, 64), kHalf, Isa::kAvx512Vbmi), WeightFormat::kVnm);     // 0.68
   EXPECT_EQ(vnm(conv(128, 16), kHalf, Isa::kAvx512Vbmi), WeightFormat::kVnm);    // 0.77
-  // Gathered 32 channels at a time.
-  EXPECT_EQ(vnm(conv(16, 64), kHalf, Isa::kAvx512Vnni), WeightFormat::kDense);  // 1.32
+  // Gathered 32 activations at a time, for 16 outputs as for 64.
+  EXPECT_EQ(vnm(conv(8, 64), kHalf, Isa::kAvx512Vnni), WeightFormat::kDense);   // 1.03
   EXPECT_EQ(vnm(conv(32, 64), kHalf, Isa::kAvx512Vnni), WeightFormat::kVnm);    // 0.72
-  EXPECT_EQ(vnm(conv(32, 16), kHalf, Isa::kAvx512Vnni), WeightFormat::kDense);  // 1.14: for 16 outputs as for 64
-  EXPECT_EQ(vnm(conv(16, 64), kHalf, Isa::kAvx2), WeightFormat::kDense);        // 1.03
-  EXPECT_EQ(vnm(conv(16, 64), kQuarter, Isa::kAvx2), WeightFormat::kVnm);       // 0.65
+  EXPECT_EQ(vnm(conv(32, 16), kHalf, Isa::kAvx512Vnni), WeightFormat::kDense);  // 1.12
+  EXPECT_EQ(vnm(conv(12, 64), kHalf, Isa::kAvx2), WeightFormat::kDense);        // 0.99
+  EXPECT_EQ(vnm(conv(16, 64), kQuarter, Isa::kAvx2), WeightFormat::kVnm);       // 0.51
 }
 
 TEST(FormatChoice, BlocksRunAsStoredWhereFewAreKept) {
@@ -125,8 +134,8 @@ TEST(FormatChoice, BlocksRunAsStoredWhereFewAreKept) {
   const FormatChoice avx2 = choose({1, 4}, 0.1, Isa::kAvx2);
   EXPECT_EQ(avx2.format, WeightFormat::kDense);
   EXPECT_EQ(avx2.note,
-            "stored 1x4, run dense: on this processor avx2 gains nothing from 1x4 at 196 rows an image, 2304 "
-            "channels to 256");
+            "stored 1x4, run dense: on this processor avx2 gains nothing from 1x4 at 196 rows an image, n = 256, k = "
+            "2304");
   EXPECT_EQ(choose({1, 4}, 0.1, Isa::kScalar).format, WeightFormat::kBlock);
 }
 

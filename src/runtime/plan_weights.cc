@@ -108,13 +108,14 @@ void Planner::describe_weight(const graph::Node& node, const char* kernel, std::
 }
 
 template <typename Kernel>
-const Kernel& Planner::choose(const graph::Initializer& weight, const LayerWork& work,
+const Kernel& Planner::choose(const graph::Initializer& weight, std::int64_t m,
                               const Kernel& (*find)(kernels::WeightFormat format, Isa isa), std::int64_t line_segments,
                               PlannedLayer& layer) const {
   using kernels::WeightFormat;
   const Kernel& stored = find(format_of(weight), isa_);
   if (stored.format == WeightFormat::kDense) return stored;
-  if (!stored.uses_zeros(as_stored(weight, line_segments))) {
+  const kernels::CanonicalWeights weights = as_stored(weight, line_segments);
+  if (!stored.uses_zeros(weights)) {
     const std::string reason = *stored.note != '\0' ? stored.note : "no kernel for this pattern at this shape";
     add_note(str_cat("stored ", weight.pattern(), ", run dense: ", reason), layer);
     return find(WeightFormat::kDense, isa_);
@@ -123,6 +124,7 @@ const Kernel& Planner::choose(const graph::Initializer& weight, const LayerWork&
     add_note(chosen->second.note, layer);
     return chosen->second.as_stored ? stored : find(WeightFormat::kDense, isa_);
   }
+  const LayerWork work{m, weights.n, weights.k(), weights.tap_elems()};
   const double kept = static_cast<double>(weight.data.bytes().size()) / static_cast<double>(work.n * work.k);
   const FormatChoice choice = choose_format(work, stored.format, weight.vnm, isa_, cpu_vendor(), {weight.block, kept});
   add_note(choice.note, layer);
@@ -138,10 +140,9 @@ std::unique_ptr<Operator> Planner::dense_conv(const graph::Node& node, PlannedLa
   const PlannedValue& output = values_.at(node.output);
   const graph::Initializer& weight = graph_.initializers.at(node.inputs[1]);
   const graph::Window window = graph::window_of(graph_, node);
-  const LayerWork work{output.shape[1] * output.shape[2], weight.shape[0],
-                       element_count(weight.shape) / weight.shape[0], weight.shape[1]};
   const std::int64_t line_segments = window.dilation_w == 1 ? window.kernel_w : 1;
-  const kernels::QConvKernel& kernel = choose(weight, work, kernels::find_qconv_kernel, line_segments, layer);
+  const std::int64_t pixels = output.shape[1] * output.shape[2];
+  const kernels::QConvKernel& kernel = choose(weight, pixels, kernels::find_qconv_kernel, line_segments, layer);
   kernels::QConvArgs args;
   set_extents(input, output, window, args.shape);
   args.shape.in_c = input.shape[0];
@@ -193,7 +194,7 @@ std::unique_ptr<Operator> Planner::gemm(const graph::Node& node, PlannedLayer& l
   const std::int64_t n = weight.shape[0];
   const std::int64_t k = weight.shape[1];
   const std::int64_t rows = input.elems / k;  // of one image, or whatever one of the batch is
-  const kernels::QGemmKernel& kernel = choose(weight, {rows, n, k, k}, kernels::find_qgemm_kernel, 1, layer);
+  const kernels::QGemmKernel& kernel = choose(weight, rows, kernels::find_qgemm_kernel, 1, layer);
   kernels::QGemmArgs args;
   args.a_stride_bytes = k;
   args.a_zero_point = params_of(node.inputs[0]).zero_point;
@@ -212,7 +213,7 @@ std::unique_ptr<Operator> Planner::dynamic_gemm(const graph::Node& node, Planned
   const std::int64_t rows = rows_of(node);
   const std::int64_t n = weight.shape[0];
   const std::int64_t k = weight.shape[1];
-  const kernels::QGemmKernel& kernel = choose(weight, {rows, n, k, k}, kernels::find_qgemm_kernel, 1, layer);
+  const kernels::QGemmKernel& kernel = choose(weight, rows, kernels::find_qgemm_kernel, 1, layer);
   PackedLayer packed = pack_weights(node, kernel, 1, layer);
   packed.bias.assign(static_cast<std::size_t>(n), 0);
   packed.multiplier = weight.quantization->scales;

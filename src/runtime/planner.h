@@ -54,7 +54,7 @@ class Planner {
                        PlannedLayer& layer) const;
   // The kernel and the form in which a layer runs; why it is not the stored one goes into the layer's note.
   template <typename Kernel>
-  [[nodiscard]] const Kernel& choose(const graph::Initializer& weight, const LayerWork& work,
+  [[nodiscard]] const Kernel& choose(const graph::Initializer& weight, std::int64_t m,
                                      const Kernel& (*find)(kernels::WeightFormat format, Isa isa),
                                      std::int64_t line_segments, PlannedLayer& layer) const;
   [[nodiscard]] std::unique_ptr<Operator> conv(const graph::Node& node, PlannedLayer& layer);
