@@ -31,8 +31,7 @@ struct Costs {
   double two_four;
   std::int64_t two_four_step;
   double vnm_product;  // times n / m
-  double
-      vnm_gather;  // once for 64 outputs; where there are fewer, or V is smaller, as often as there are parts of them
+  double vnm_gather;   // once for 64 outputs, or for as many as share a mask
 };
 
 // AMD and AVX2: measured on Zen 4. Elsewhere the 512-bit shuffle of 2:4 shares its only port with the dot product, and

@@ -95,7 +95,7 @@ void run(const TileArgs& args) {
         touch();
         next_block();
       }
-      // Of a last block that is not full the steps there are: half a block where a tap has 16 channels.
+      // A last block that is not full: the steps that it has.
       const std::int64_t left = args.c - k;
       if (left > 0) {
         if (left % 8 != 0) last_block(k);

@@ -30,8 +30,7 @@ PARE_ALWAYS_INLINE __m512i load_indices(const std::uint8_t* indices, int j, __m5
   return _mm512_castps_si512(_mm512_permutevar_ps(_mm512_castsi512_ps(sets), spread));
 }
 
-// kMasked: a tap's last source vector is not full. It has the steps there are, half of them where a tap has 16
-// channels.
+// kMasked: a tap's last source vector is not full, and takes the steps that it has.
 template <int kRows, int kVectors, int kSource, bool kOwnIndices, bool kMasked>
 void walk(const TileArgs& args) {
   constexpr int kSets = kOwnIndices && kVectors < 4 ? kVectors : 1;
