@@ -52,6 +52,18 @@ std::vector<Point> with_front(std::vector<Point> points) {
   return points;
 }
 
+// Rows that fall further below the lower quarter than three times what lies above it, and 3 points at least, would
+// squeeze all others into a line: the axis does not reach down to them.
+double least_shown(const std::vector<Point>& points) {
+  std::vector<double> means;
+  for (const Point& point : points) {
+    means.push_back(point.accuracy.mean);
+  }
+  std::sort(means.begin(), means.end());
+  const double quarter = means[means.size() / 4];
+  return quarter - 3.0 * std::max(1.0, means.back() - quarter);
+}
+
 constexpr double kPlotWidth = 640.0;
 constexpr double kPlotHeight = 460.0;
 constexpr double kLeft = 52.0;
@@ -68,9 +80,12 @@ class Plot {
     double low = dense_ >= 0.0 ? dense_ : 100.0;
     double high = dense_ >= 0.0 ? dense_ : 0.0;
     double most = 0.0;
+    const double shown = least_shown(points_);
     for (const Point& point : points_) {
       most = std::max(most, point.cost);
-      low = std::min(low, point.accuracy.least);
+      if (point.accuracy.mean >= shown) {
+        low = std::min(low, point.accuracy.least);
+      }
       high = std::max(high, point.accuracy.most);
     }
     x_ = round_axis(0.0, 1.02 * most);
@@ -106,8 +121,9 @@ class Plot {
   [[nodiscard]] double x_of(double cost) const {
     return left_ + kLeft + (kPlotWidth - kLeft - kRight) * (cost - x_.low) / (x_.high - x_.low);
   }
+  // Of the axis' end for what lies below it.
   [[nodiscard]] double y_of(double accuracy) const {
-    return kTop + (kPlotHeight - kTop - kBottom) * (y_.high - accuracy) / (y_.high - y_.low);
+    return kTop + (kPlotHeight - kTop - kBottom) * (y_.high - std::max(accuracy, y_.low)) / (y_.high - y_.low);
   }
 
   void text(double x, double y, const std::string& anchor, const std::string& content,
@@ -137,13 +153,21 @@ class Plot {
   void dot(const Point& point) {
     const std::string colour = point.on_front ? "#2a6" : "#57c";
     const std::string x = fixed(x_of(point.cost), 1);
+    const std::string title = str_cat("<title>", escape_html(point.name), ": ", fixed(point.accuracy.mean, 2), " %, ",
+                                      fixed(point.cost, 1), " ", unit_, "</title>");
+    if (point.accuracy.mean < y_.low) {
+      svg_ << "<path d='M" << x << " " << fixed(y_of(y_.low), 1) << " l-5 -8 h10 z' fill='" << colour << "'>" << title
+           << "</path>\n";
+      text(x_of(point.cost) + 8, y_of(y_.low) - 4 - kLineHeight * below_++, "start", fixed(point.accuracy.mean, 2),
+           colour);
+      return;
+    }
     if (point.accuracy.count > 1) {
       svg_ << "<path d='M" << x << " " << fixed(y_of(point.accuracy.least), 1) << " V"
            << fixed(y_of(point.accuracy.most), 1) << "' stroke='" << colour << "' stroke-opacity='0.45'/>\n";
     }
     svg_ << "<circle cx='" << x << "' cy='" << fixed(y_of(point.accuracy.mean), 1) << "' r='4' fill='" << colour
-         << "' fill-opacity='" << (point.on_front ? "1" : "0.6") << "'><title>" << escape_html(point.name) << ": "
-         << fixed(point.accuracy.mean, 2) << " %, " << fixed(point.cost, 1) << " " << unit_ << "</title></circle>\n";
+         << "' fill-opacity='" << (point.on_front ? "1" : "0.6") << "'>" << title << "</circle>\n";
   }
 
   // Above and to the left of a point of the front there is none; names that would meet move up, behind a thin line.
@@ -173,6 +197,7 @@ class Plot {
   double dense_;  // accuracy, percent; -1: not known
   Axis x_;
   Axis y_;
+  int below_ = 0;  // rows drawn so far that the axis does not reach
 };
 
 }  // namespace
