@@ -27,15 +27,9 @@ std::optional<format::BlockPattern> whole_blocks(const sparsity::MaskConfig& con
   return whole ? format::parse_block(str_cat(rows, "x", columns)) : std::nullopt;
 }
 
-// The weights as the runtime hands them to kernels, without their bytes.
+// As the runtime hands them to kernels, but for dilated kernels, whose taps are taken for neighbours.
 kernels::CanonicalWeights canonical_weights(const LayerShape& layer) {
-  const format::TwoFourLayout layout = graph::two_four_layout(layer.shape);
-  kernels::CanonicalWeights weights;
-  weights.n = layout.rows;
-  weights.segments = layout.segments;
-  weights.segment_elems = layout.segment_elems;
-  weights.line_segments = layer.shape.size() == 4 ? layer.shape[3] : 1;
-  return weights;
+  return runtime::canonical_shape(layer.shape, layer.shape.size() == 4 ? layer.shape[3] : 1);
 }
 
 // Whether the kernel that the runtime would take makes use of the zeros at this shape. True for instruction sets whose
@@ -57,12 +51,10 @@ std::vector<LayerShape> layer_shapes(const graph::Graph& graph) {
       continue;
     }
     LayerShape layer{node.name, node.inputs.at(1), node.op_type, graph.initializer(node.inputs.at(1)).shape, {}};
-    layer.work.n = layer.shape.at(0);
-    layer.work.k = element_count(layer.shape) / layer.work.n;
-    layer.work.tap = canonical_weights(layer).tap_elems();
     // Rows, or pixels: what the layer writes for an image, over its outputs.
     const Shape& output = graph.values.at(node.output).shape;
-    layer.work.m = element_count(Shape(output.begin() + 1, output.end())) / layer.work.n;
+    const std::int64_t m = element_count(Shape(output.begin() + 1, output.end())) / layer.shape.at(0);
+    layer.work = runtime::work_of(m, canonical_weights(layer));
     layers.push_back(std::move(layer));
   }
   return layers;

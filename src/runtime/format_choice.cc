@@ -6,6 +6,7 @@
 #include "pare/base/strings.h"
 #include "pare/format/block.h"
 #include "pare/format/vnm.h"
+#include "pare/graph/weights.h"
 
 namespace pare::runtime {
 
@@ -30,26 +31,27 @@ struct Costs {
   CpuVendor vendor;  // kOther: any that has no row of its own
   double two_four;
   std::int64_t two_four_step;
-  double vnm_product;  // times n / m
-  double vnm_gather;   // once for 64 outputs, or for as many as share a mask
+  double two_four_end;  // for every tap that ends within a step, times kTapCost
+  double vnm_product;   // times n / m
+  double vnm_gather;    // once for 64 outputs, or for as many as share a mask
 };
 
 // AMD and AVX2: measured on Zen 4. Elsewhere the 512-bit shuffle of 2:4 shares its only port with the dot product, and
 // so do the 6 or 7 that VBMI adds to 24 dot products of V:N:M; without VBMI activations are gathered apart from the
 // products. NEON: counted in instructions, not measured.
 constexpr std::array kCosts = {
-    Costs{Isa::kAvx512Vbmi, CpuVendor::kAmd, 0.70, kTwoFourStep, 1.05, 0.0},
-    Costs{Isa::kAvx512Vbmi, CpuVendor::kOther, 1.00, kTwoFourStep, 1.30, 0.0},
-    Costs{Isa::kAvx512Vnni, CpuVendor::kAmd, 0.70, kTwoFourStep, 1.03, 0.13},
-    Costs{Isa::kAvx512Vnni, CpuVendor::kOther, 1.00, kTwoFourStep, 1.03, 0.13},
-    Costs{Isa::kAvx2, CpuVendor::kOther, 0.66, kTwoFourStep, 1.05, 0.045},
-    Costs{Isa::kNeonDotprod, CpuVendor::kOther, 1.10, kBlockStep, 1.05, 0.05},
-    Costs{Isa::kNeonI8mm, CpuVendor::kOther, 1.10, kBlockStep, 1.05, 0.05},
+    Costs{Isa::kAvx512Vbmi, CpuVendor::kAmd, 0.70, kTwoFourStep, 1.0, 1.05, 0.0},
+    Costs{Isa::kAvx512Vbmi, CpuVendor::kOther, 1.00, kTwoFourStep, 1.0, 1.30, 0.0},
+    Costs{Isa::kAvx512Vnni, CpuVendor::kAmd, 0.70, kTwoFourStep, 1.0, 1.03, 0.13},
+    Costs{Isa::kAvx512Vnni, CpuVendor::kOther, 1.00, kTwoFourStep, 1.0, 1.03, 0.13},
+    Costs{Isa::kAvx2, CpuVendor::kOther, 0.66, kTwoFourStep, 0.0, 1.05, 0.045},
+    Costs{Isa::kNeonDotprod, CpuVendor::kOther, 1.10, kBlockStep, 0.0, 1.05, 0.05},
+    Costs{Isa::kNeonI8mm, CpuVendor::kOther, 1.10, kBlockStep, 0.0, 1.05, 0.05},
 };
 
 // What small layers pay on top, measured on Zen 4 with 3x3 convolutions of 4 to 128 channels to 16 to 128 outputs:
 // pointers and the turn of the loop for every tap, in dense activations; as much again where AVX-512 copies the end of
-// a tap; and shuffles that only one vector of outputs shares.
+// a tap (two_four_end); and shuffles that only one vector of outputs shares.
 constexpr double kTapCost = 4.0;
 constexpr double kTwoFourNarrow = 1.20;
 constexpr double kVnmNarrow = 1.45;
@@ -61,10 +63,9 @@ double padded(double cost, std::int64_t tap, std::int64_t step) {
 }
 
 double two_four_cost(const Costs& costs, const LayerWork& work) {
-  const bool copies = work.tap % kTwoFourStep != 0 && (costs.isa == Isa::kAvx512Vnni || costs.isa == Isa::kAvx512Vbmi);
-  const double per_tap = copies ? 2 * kTapCost : kTapCost;
+  const double ends = work.tap % costs.two_four_step == 0 ? 0.0 : costs.two_four_end;
   return padded(costs.two_four, work.tap, costs.two_four_step) * (work.n <= kNarrow ? kTwoFourNarrow : 1.0) +
-         per_tap / static_cast<double>(work.tap);
+         kTapCost * (1.0 + ends) / static_cast<double>(work.tap);
 }
 
 double vnm_cost(const Costs& costs, const LayerWork& work, const format::VnmPattern& vnm) {
@@ -120,6 +121,20 @@ double block_cost(const LayerWork& work, const BlockSparsity& block, Isa isa) {
 }
 
 }  // namespace
+
+kernels::CanonicalWeights canonical_shape(const Shape& weight_shape, std::int64_t line_segments) {
+  const format::TwoFourLayout layout = graph::two_four_layout(weight_shape);
+  kernels::CanonicalWeights weights;
+  weights.n = layout.rows;
+  weights.segments = layout.segments;
+  weights.segment_elems = layout.segment_elems;
+  weights.line_segments = line_segments;
+  return weights;
+}
+
+LayerWork work_of(std::int64_t m, const kernels::CanonicalWeights& weights) {
+  return {m, weights.n, weights.k(), weights.tap_elems()};
+}
 
 FormatChoice choose_format(const LayerWork& work, WeightFormat stored, const format::VnmPattern& vnm, Isa isa,
                            CpuVendor vendor, const BlockSparsity& block) {

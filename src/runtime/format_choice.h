@@ -10,6 +10,7 @@
 #include <string>
 
 #include "pare/base/cpu.h"
+#include "pare/format/dtype.h"
 #include "pare/kernels/weights.h"
 
 namespace pare::runtime {
@@ -20,6 +21,11 @@ struct LayerWork {
   std::int64_t k = 0;
   std::int64_t tap = 0;  // of k, what kernels read at a time: kernels::CanonicalWeights::tap_elems()
 };
+
+// What kernels know of a weight [O, I, kh, kw] or [n, k] without its bytes and its pattern. `line_segments`: of
+// CanonicalWeights. Precondition: rank 4 or 2.
+[[nodiscard]] kernels::CanonicalWeights canonical_shape(const Shape& weight_shape, std::int64_t line_segments);
+[[nodiscard]] LayerWork work_of(std::int64_t m, const kernels::CanonicalWeights& weights);
 
 // What the cost of a block-sparse layer depends on.
 struct BlockSparsity {

@@ -11,14 +11,7 @@ constexpr LayerWork kManyRows{196, 256, 2304, 2304};
 constexpr LayerWork kOneRow{1, 4096, 4096, 4096};
 
 // A 3x3 convolution of c channels to n.
-LayerWork conv(std::int64_t c, std::int64_t n) {
-  kernels::CanonicalWeights weights;
-  weights.n = n;
-  weights.segments = 9;
-  weights.segment_elems = c;
-  weights.line_segments = 3;
-  return {196, n, weights.k(), weights.tap_elems()};
-}
+LayerWork conv(std::int64_t c, std::int64_t n) { return work_of(196, canonical_shape({n, c, 3, 3}, 3)); }
 
 TEST(FormatChoice, DenseWeightsRunDense) {
   const FormatChoice choice = choose_format(kManyRows, WeightFormat::kDense, {}, Isa::kAvx512Vbmi, CpuVendor::kAmd);

@@ -15,12 +15,7 @@ namespace {
 
 // Weights in the form in which they are stored.
 kernels::CanonicalWeights as_stored(const graph::Initializer& weight, std::int64_t line_segments) {
-  const format::TwoFourLayout layout = graph::two_four_layout(weight.shape);
-  kernels::CanonicalWeights canonical;
-  canonical.n = layout.rows;
-  canonical.segments = layout.segments;
-  canonical.segment_elems = layout.segment_elems;
-  canonical.line_segments = line_segments;
+  kernels::CanonicalWeights canonical = canonical_shape(weight.shape, line_segments);
   canonical.vnm = weight.vnm;
   canonical.block = weight.block;
   canonical.values = weight.data.as<std::int8_t>().data();
@@ -124,7 +119,7 @@ const Kernel& Planner::choose(const graph::Initializer& weight, std::int64_t m,
     add_note(chosen->second.note, layer);
     return chosen->second.as_stored ? stored : find(WeightFormat::kDense, isa_);
   }
-  const LayerWork work{m, weights.n, weights.k(), weights.tap_elems()};
+  const LayerWork work = work_of(m, weights);
   const double kept = static_cast<double>(weight.data.bytes().size()) / static_cast<double>(work.n * work.k);
   const FormatChoice choice = choose_format(work, stored.format, weight.vnm, isa_, cpu_vendor(), {weight.block, kept});
   add_note(choice.note, layer);
