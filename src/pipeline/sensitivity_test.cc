@@ -14,6 +14,7 @@
 #include "pare/format/half.h"
 #include "pare/pipeline/run_data.h"
 #include "pare/pipeline/runner.h"
+#include "pare/pipeline/testing/count_of.h"
 #include "pare/pipeline/testing/quiet_run.h"
 #include "pare/pipeline/testing/tiny_run.h"
 #include "pare/pipeline/training.h"
@@ -200,31 +201,25 @@ TEST(Sensitivity, SurvivesItsFile) {
   EXPECT_PARE_ERROR(sensitivity_from_json(sensitivity_json(other), "s.json"), kCorruptData, "measures nothing");
 }
 
-std::size_t count(const std::string& text, const std::string& part) {
-  std::size_t found = 0;
-  for (std::size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++found;
-  return found;
-}
-
 TEST(Sensitivity, ShowsEveryCandidateOnceInThePageAndTheTable) {
   Sensitivity sensitivity = measured().sensitivity;
   std::size_t candidates = 0;
   for (const LayerSensitivity& layer : sensitivity.layers) candidates += layer.candidates.size();
   const std::string html = sensitivity_html(sensitivity);
-  EXPECT_EQ(count(html, "<title>"), 1 + sensitivity.bits.size() + candidates) << "page, legend, marks";
-  EXPECT_EQ(count(html, "not possible"), 2U) << "conv1 at 2:4 and 16:2:4";
-  EXPECT_EQ(count(html, "http"), count(html, "http-equiv")) << "nothing is fetched";
+  EXPECT_EQ(testing::count_of("<title>", html), 1 + sensitivity.bits.size() + candidates) << "page, legend, marks";
+  EXPECT_EQ(testing::count_of("not possible", html), 2U) << "conv1 at 2:4 and 16:2:4";
+  EXPECT_EQ(testing::count_of("http", html), testing::count_of("http-equiv", html)) << "nothing is fetched";
   const std::string table = sensitivity_table(sensitivity);
   // Above: a line for the reader and a blank one, then two of the table's head. 4 layers by 3 patterns, less conv1's
   // two.
-  EXPECT_EQ(count(table, "\n| "), 1U + 10U) << table;
+  EXPECT_EQ(testing::count_of("\n| ", table), 1U + 10U) << table;
   EXPECT_TRUE(table.find("* conv1.weight, 2:4, 16:2:4: groups of 4") != std::string::npos) << table;
 
   sensitivity.recipe = "</title><script>alert(1)</script>";
   sensitivity.layers[0].weight = "<b>'\"&";
   const std::string hostile = sensitivity_html(sensitivity);
-  EXPECT_EQ(count(hostile, "<script"), 0U);
-  EXPECT_EQ(count(hostile, "<b>'"), 0U);
+  EXPECT_EQ(testing::count_of("<script", hostile), 0U);
+  EXPECT_EQ(testing::count_of("<b>'", hostile), 0U);
 }
 
 TEST(Sensitivity, SaysWhatIsWrong) {

@@ -18,6 +18,7 @@
 #include "pare/pipeline/report/report.h"
 #include "pare/pipeline/run_folder.h"
 #include "pare/pipeline/runner.h"
+#include "pare/pipeline/testing/count_of.h"
 #include "pare/pipeline/testing/quiet_run.h"
 #include "pare/pipeline/testing/tiny_run.h"
 
@@ -262,27 +263,21 @@ SweepResult plotted(const std::string& row, std::int64_t bytes, const std::vecto
   return made;
 }
 
-std::size_t times(const std::string& part, const std::string& svg) {
-  std::size_t count = 0;
-  for (std::size_t at = svg.find(part); at != std::string::npos; at = svg.find(part, at + 1)) ++count;
-  return count;
-}
-
 TEST(SweepPlot, JoinsAndNamesTheFrontAndExplainsTheRest) {
   const std::vector<SweepResult> results = {plotted("large", 1000, {93.0, 93.4}, 40.0),
                                             plotted("beaten", 900, {91.0}, 50.0), plotted("small", 500, {92.0}, 20.0),
                                             plotted("equal", 500, {92.0}, 30.0)};
   const std::string svg = sweep_svg(results);
-  EXPECT_EQ(times(">large</text>", svg), 2U);
-  EXPECT_EQ(times(">small</text>", svg), 2U);
-  EXPECT_EQ(times(">equal</text>", svg), 1U) << "as small as 'small', but slower";
-  EXPECT_EQ(times(">beaten</text>", svg), 0U);
-  EXPECT_EQ(times("<title>beaten: 91.00 %, 0.9 kB</title>", svg), 1U);
-  EXPECT_EQ(times("<title>large: 93.20 %, 40.0 us</title>", svg), 1U);
-  EXPECT_EQ(times(">dense float32</text>", svg), 2U);
-  EXPECT_EQ(times("stroke-opacity='0.45'", svg), 2U) << "the range of the one row with two seeds";
-  EXPECT_EQ(times(">91.0</text>", svg), 2U) << "axes end at round numbers";
-  EXPECT_EQ(times(">93.5</text>", svg), 2U);
+  EXPECT_EQ(testing::count_of(">large</text>", svg), 2U);
+  EXPECT_EQ(testing::count_of(">small</text>", svg), 2U);
+  EXPECT_EQ(testing::count_of(">equal</text>", svg), 1U) << "as small as 'small', but slower";
+  EXPECT_EQ(testing::count_of(">beaten</text>", svg), 0U);
+  EXPECT_EQ(testing::count_of("<title>beaten: 91.00 %, 0.9 kB</title>", svg), 1U);
+  EXPECT_EQ(testing::count_of("<title>large: 93.20 %, 40.0 us</title>", svg), 1U);
+  EXPECT_EQ(testing::count_of(">dense float32</text>", svg), 2U);
+  EXPECT_EQ(testing::count_of("stroke-opacity='0.45'", svg), 2U) << "the range of the one row with two seeds";
+  EXPECT_EQ(testing::count_of(">91.0</text>", svg), 2U) << "axes end at round numbers";
+  EXPECT_EQ(testing::count_of(">93.5</text>", svg), 2U);
 }
 
 // One row that is wrecked leaves the others their axis, and is shown at its end.
@@ -290,10 +285,10 @@ TEST(SweepPlot, RowsFarBelowTheOthersDoNotSetTheAxis) {
   const std::string svg =
       sweep_svg({plotted("a", 1000, {93.0}, 40.0), plotted("b", 900, {92.5}, 30.0), plotted("c", 800, {91.5}, 20.0),
                  plotted("d", 700, {90.1}, 10.0), plotted("wrecked", 600, {36.0}, 5.0)});
-  EXPECT_EQ(times(">36.00</text>", svg), 2U);
-  EXPECT_EQ(times("<title>wrecked: 36.00 %, 0.6 kB</title></path>", svg), 1U);
-  EXPECT_EQ(times(">90.0</text>", svg), 2U) << "the axis begins";
-  EXPECT_EQ(times(">40</text>", svg), 1U) << "microseconds only";
+  EXPECT_EQ(testing::count_of(">36.00</text>", svg), 2U);
+  EXPECT_EQ(testing::count_of("<title>wrecked: 36.00 %, 0.6 kB</title></path>", svg), 1U);
+  EXPECT_EQ(testing::count_of(">90.0</text>", svg), 2U) << "the axis begins";
+  EXPECT_EQ(testing::count_of(">40</text>", svg), 1U) << "microseconds only";
 }
 
 TEST(SweepFile, ShippedOnesAreSound) {
