@@ -59,7 +59,8 @@ constexpr std::int64_t kNarrow = 16;
 
 // Multiplied by the activations that a kernel takes for those of a tap.
 double padded(double cost, std::int64_t tap, std::int64_t step) {
-  return cost * static_cast<double>((tap + step - 1) / step * step) / static_cast<double>(tap);
+  const std::int64_t taken = (tap + step - 1) / step * step;
+  return cost * static_cast<double>(taken) / static_cast<double>(tap);
 }
 
 double two_four_cost(const Costs& costs, const LayerWork& work) {
