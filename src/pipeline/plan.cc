@@ -139,6 +139,9 @@ std::string describe_stage(const StageRecipe& stage) {
     text +=
         str_cat(", ", to_string(stage.sparsity_schedule->curve), " until epoch ", stage.sparsity_schedule->until_epoch);
   }
+  if (!stage.sparse_activations.empty()) {
+    text += str_cat("; 2:4 activations into ", join(stage.sparse_activations, ", "));
+  }
   if (stage.distill) {
     text += str_cat("; taught by ", stage.distill->teacher);
   }

@@ -157,6 +157,22 @@ void check_layers_match(const TableReader& reader, const StageRecipe& stage, con
   }
 }
 
+void check_sparse_activations(const TableReader& reader, const StageRecipe& stage, const graph::Graph& network) {
+  std::vector<std::string> linear;
+  for (const graph::Node& node : network.nodes) {
+    if (node.op_type == "Gemm") {
+      linear.push_back(node.inputs[1]);
+    }
+  }
+  for (const std::string& name : stage.sparse_activations) {
+    if (std::none_of(linear.begin(), linear.end(),
+                     [&](const std::string& weight) { return glob_match(name, weight); })) {
+      reader.fail("sparse_activations", str_cat("no linear layer of the model has a weight called '", name, "'"),
+                  did_you_mean(name, linear), ErrorCategory::kNotFound);
+    }
+  }
+}
+
 void read_stages(TableReader& top, const toml::table& table, Recipe& recipe) {
   const graph::Graph network = graph::builtin(recipe.model);
   const std::vector<std::string> weights = network.weight_names();
@@ -173,6 +189,7 @@ void read_stages(TableReader& top, const toml::table& table, Recipe& recipe) {
       check_distill(readers[i], *stage.distill, seen, network);
       check_layers_match(readers[i], stage, recipe.stages);
     }
+    check_sparse_activations(readers[i], stage, network);
     if (quantizes(stage.kind)) {
       try {
         static_cast<void>(quant::plan_schemes(network, stage.quantize.scheme, stage.quantize.layers));

@@ -64,7 +64,10 @@ struct StageRecipe {
   // Set: masks move by this schedule. A QAT stage without it holds the masks that it finds.
   std::optional<SparsityScheduleRecipe> sparsity_schedule;
   std::vector<sparsity::SparseLayerConfig> layers;
-  bool permute_channels = false;            // before masks are chosen
+  bool permute_channels = false;  // before masks are chosen
+  // Weights (names or globs) of the linear layers that read 2:4 activations in this stage, as torchao's
+  // SemiSparseActivationLinear does. Dense and sparse stages only.
+  std::vector<std::string> sparse_activations;
   channels::ChannelPruningConfig channels;  // prune_channels only
   quant::CalibrateOptions calibration;      // calibrate
   std::int64_t calibration_images =

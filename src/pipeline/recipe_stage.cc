@@ -520,10 +520,12 @@ StageRecipe read_stage(TableReader& reader, const std::string& name, const std::
     }
   }
   if (stage.kind == StageKind::kQat) {
+    hints["sparse_activations"] = "integers have no such step: sparsify activations in a dense or a sparse stage";
     if (auto quantize = reader.table("quantize")) {
       read_quantize(*quantize, stage);
     }
   } else {
+    stage.sparse_activations = reader.texts("sparse_activations").value_or(std::vector<std::string>());
     hints["quantize"] = "quantization belongs to a stage of kind = \"qat\"";
   }
   reader.finish(hints);

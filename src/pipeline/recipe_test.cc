@@ -177,6 +177,10 @@ std::vector<Wrong> wrong_recipes() {
        "channels change between 'dense' and this stage", "logits"},
       {"PermuteInQat", tiny_header() + kQat + "permute_channels = true\n", "permute_channels", "unknown key",
        "where masks are chosen"},
+      {"SparseActivationsOfQat", tiny_header() + kQat + "sparse_activations = [\"fc1.weight\"]\n", "sparse_activations",
+       "unknown key", "in a dense or a sparse stage"},
+      {"SparseActivationsOfAConvolution", sparse("sparse_activations = [\"conv1.weight\"]"), "sparse_activations",
+       "no linear layer of the model", "fc1.weight", ErrorCategory::kNotFound},
       {"UnknownCriterion", tiny_header() + kDense + kPrune + "criterion = \"hessian\"\n", "hessian",
        "is no value for 'criterion'", "fpgm"},
       {"ImagesOfSaliency", tiny_header() + kDense + kPrune + "calibrate = { images = 8 }\n", "calibrate", "unknown key",
@@ -414,11 +418,12 @@ TEST(Recipe, BlocksGoAsAWholeUnlessToldOtherwise) {
 TEST(Recipe, CanonicalTextCarriesWhatChannelsDo) {
   const TinyRun run(tiny_header() + kDense + kPrune + "[[stage]]\nkind = \"sparse\"\n");
   const std::string base = load_recipe(run.recipe()).canonical_text;
-  for (const char* text : {"stage.prune_channels.criterion=fpgm", "stage.prune_channels.criterion=taylor",
-                           "stage.prune_channels.sparsity_level=0.3", "stage.prune_channels.width_multiple=16",
-                           "stage.prune_channels.norm=2",
-                           "stage.prune_channels.layers=[ { tensor_fqn = \"conv1.weight\", sparsity_level = 0.25 } ]",
-                           "stage.sparse.permute_channels=true"}) {
+  for (const char* text :
+       {"stage.prune_channels.criterion=fpgm", "stage.prune_channels.criterion=taylor",
+        "stage.prune_channels.sparsity_level=0.3", "stage.prune_channels.width_multiple=16",
+        "stage.prune_channels.norm=2",
+        "stage.prune_channels.layers=[ { tensor_fqn = \"conv1.weight\", sparsity_level = 0.25 } ]",
+        "stage.sparse.permute_channels=true", "stage.sparse.sparse_activations=[\"fc*\", \"fc2.weight\"]"}) {
     const std::string changed = load_recipe(run.recipe(), {text}).canonical_text;
     EXPECT_NE(changed, base) << text;
     EXPECT_EQ(parse_recipe(changed, run / "again.toml").canonical_text, changed) << text;

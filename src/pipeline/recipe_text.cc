@@ -305,6 +305,9 @@ void add_stage(Lines& lines, const StageRecipe& stage, LayerText layers) {
   if (stage.permute_channels) {
     lines.line("permute_channels", true);
   }
+  if (!stage.sparse_activations.empty()) {
+    lines.line("sparse_activations", texts_text(stage.sparse_activations));
+  }
   add_sparsity(lines, stage, layers);
 }
 

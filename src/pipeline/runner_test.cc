@@ -393,6 +393,30 @@ quantize = { learned_steps = true }
   EXPECT_EQ(get_file(parts.out() / "model.pare"), get_file(whole.out() / "model.pare"));
 }
 
+TEST(Runner, SparseActivationsEndWithTheirStageAndGoOnInTheSameBitsAmidIt) {
+  const std::string text = tiny_header() + R"([[stage]]
+kind = "sparse"
+epochs = 2
+sparse_activations = ["fc1.weight"]
+)";
+  const auto weights = [](const TinyRun& tiny) {
+    return train::read_checkpoint(tiny.out() / "stages" / "sparse.ckpt").tensors.at("model.fc1.weight");
+  };
+  const TinyRun whole(text);
+  (void)run(whole, {}, IfRunExists::kRefuse, /*train_only=*/true);
+  const TinyRun parts(text);
+  (void)run(parts, {}, IfRunExists::kRefuse, /*train_only=*/true);
+  put_file(checkpoints_of(parts).at(1), "");  // from the one before it: at half of the stage
+  (void)run(parts, {}, IfRunExists::kResume, /*train_only=*/true);
+  EXPECT_TRUE(torch::equal(weights(parts), weights(whole)));
+  const TinyRun dense(text);
+  (void)run(dense, {"stage.sparse.sparse_activations=[]"}, IfRunExists::kRefuse, /*train_only=*/true);
+  EXPECT_FALSE(torch::equal(weights(dense), weights(whole))) << "activations were sparse in training";
+  // QAT, which refuses sparse activations, follows.
+  const TinyRun on(text + "[[stage]]\nkind = \"qat\"\n");
+  EXPECT_EQ(run(on).runtime.mismatches, 0);
+}
+
 TEST(Runner, ACheckpointWithMasksIsNoStart) {
   const TinyRun trained;
   (void)run(trained);

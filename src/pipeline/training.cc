@@ -13,6 +13,7 @@
 #include "pare/pipeline/channel_steps.h"
 #include "pare/pipeline/report/report.h"
 #include "pare/quant/calibrate.h"
+#include "pare/sparsity/semi_sparse.h"
 #include "pare/sparsity/sparsifiers.h"
 #include "pare/train/environment.h"
 
@@ -278,6 +279,9 @@ std::string Training::begin_stage() {
       scheduler_->begin();
     }
   }
+  if (!recipe.sparse_activations.empty()) {
+    sparsity::swap_linear_with_semi_sparse_activation_linear(*model_, {.tensor_fqns = recipe.sparse_activations});
+  }
   optimizer_ = train::make_optimizer(*model_, recipe.optimizer);
   if (!fresh) {
     train::load_optimizer(*optimizer_, pending_optimizer_);
@@ -317,6 +321,9 @@ void Training::after_step() {
 void Training::finish_stage() {
   if (quantizes(stage().kind)) {
     quant::finish_qat(*model_);
+  }
+  for (const std::string& node : model_->row_transforms()) {
+    model_->set_row_transform(node, {});
   }
   scheduler_.reset();
   optimizer_.reset();

@@ -62,7 +62,7 @@ class Training {
   void calibrate(const train::CalibrationSet& set);
   // Called after every optimizer step, when progress.step counts it: moves masks and freezes observers as scheduled.
   void after_step();
-  // The last step is done: QAT is declared finished. The optimizer goes.
+  // The last step is done: QAT is declared finished, activations are sparsified no more. The optimizer goes.
   void finish_stage();
 
   // Fraction of zeros among all weights that layers use now.

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include "pare/base/testing.h"
 #include "pare/sparsity/testing/small_model.h"
 #include "pare/sparsity/transposable.h"
@@ -87,6 +89,60 @@ TEST(SemiSparseLinear, RefusesConvolutionsAndUnknownNames) {
   EXPECT_PARE_ERROR((void)swap_linear_with_semi_sparse_linear(model, {.tensor_fqns = {"fc3.weight"}}), kNotFound,
                     "did you mean");
   EXPECT_FALSE(model.weight("fc1.weight").mask().defined());
+}
+
+// Against torchao's definition, put together from the mask of its weights.
+TEST(SemiStructuredSparsify, KeepsTheBestPatternOfEachTileAndHandsGradientsThrough) {
+  torch::manual_seed(11);
+  torch::Tensor x = torch::randn({8, 12}).requires_grad_(true);
+  const torch::Tensor sparse = semi_structured_sparsify(x);
+  const torch::Tensor mask = weight_norm_mask(x.detach(), kTransposable);
+  EXPECT_TRUE(torch::equal(sparse, x.detach() * mask));
+  EXPECT_EQ(sparse.count_nonzero().item<std::int64_t>(), 8 * 12 / 2);
+  EXPECT_TRUE(is_transposable(mask.data_ptr<float>(), 8, 12));
+  const torch::Tensor weight = torch::randn({8, 12});
+  (sparse * weight).sum().backward();
+  EXPECT_TRUE(torch::equal(x.grad(), weight)) << "what was masked learns as well";
+  // What goes is +0 whatever it was, and a batch need not fill its tiles.
+  torch::Tensor odd = torch::randn({3, 10});
+  odd[0][0] = -std::numeric_limits<float>::infinity();
+  odd[0][1] = -std::numeric_limits<float>::infinity();
+  odd[0][2] = -std::numeric_limits<float>::infinity();
+  const torch::Tensor kept = semi_structured_sparsify(odd);
+  EXPECT_EQ(two_four_violations(kept), 0);
+  EXPECT_EQ(two_four_violations(kept.t()), 0);
+  EXPECT_FALSE(kept.isnan().any().item<bool>());
+  EXPECT_FALSE(torch::signbit(kept.masked_select(kept == 0)).any().item<bool>());
+  EXPECT_PARE_ERROR((void)semi_structured_sparsify(torch::ones({2, 2, 2})), kInvalidArgument, "[rows, cols]");
+  EXPECT_PARE_ERROR((void)semi_structured_sparsify(torch::ones({2, 2}, torch::kInt64)), kInvalidArgument, "float32");
+}
+
+TEST(SemiSparseActivationLinear, ReadsSparseActivationsUntilItIsSwappedBack) {
+  torch::manual_seed(12);
+  train::Model model(small_convnet(12));
+  model.eval();
+  const torch::Tensor images = torch::randn({8, 1, 8, 8});
+  const torch::Tensor dense_weight = model.weight("fc2.weight").dense().detach().clone();
+  const torch::Tensor plain = model.forward(images).detach();
+  const torch::Tensor read = model.layer_input("fc2.weight", images).detach();
+
+  EXPECT_EQ(swap_linear_with_semi_sparse_activation_linear(model, {.tensor_fqns = {"fc2*"}}), (Names{"fc2.weight"}));
+  EXPECT_FALSE(model.weight("fc2.weight").mask().defined());
+  const torch::Tensor sparse = read * weight_norm_mask(read, kTransposable);
+  EXPECT_FALSE(torch::equal(sparse, read));
+  const torch::Tensor logits = model.forward(images);
+  EXPECT_TRUE(torch::equal(logits, torch::linear(sparse, dense_weight, model.bias("fc2"))));
+  const torch::Tensor upstream = torch::randn_like(logits);
+  logits.backward(upstream);
+  EXPECT_TRUE(torch::allclose(model.weight("fc2.weight").dense().grad(), upstream.t().mm(sparse)));
+
+  // Both kinds at once come off at once.
+  const auto masks = swap_linear_with_semi_sparse_linear(model, {.tensor_fqns = {"fc1.weight"}});
+  EXPECT_EQ(swap_semi_sparse_linear_with_linear(model), (Names{"fc1.weight", "fc2.weight"}));
+  EXPECT_TRUE(torch::equal(model.forward(images), plain));
+  EXPECT_EQ(swap_linear_with_semi_sparse_activation_linear(model), (Names{"fc1.weight", "fc2.weight"}));
+  EXPECT_PARE_ERROR(swap_linear_with_semi_sparse_activation_linear(model, {.tensor_fqns = {"conv2.weight"}}),
+                    kInvalidArgument, "is the weight of a convolution");
 }
 
 }  // namespace

@@ -224,6 +224,7 @@ void Model::plan_steps() {
     step.weight = layer.weight;
     step.quantizer = layer.activation;
     step.rows = layer.rows;
+    step.transform = layer.transform;
     step.bias = layer.tensor("bias");
     if (step.op == Op::kConv || step.op == Op::kMaxPool) {
       const graph::Window window = graph::window_of(graph_, node);
@@ -349,6 +350,9 @@ torch::Tensor Model::execute(const torch::Tensor& input, const Request& request)
         y = x.flatten(1);
         break;
       case Step::Op::kGemm:
+        if (step.transform) {
+          x = step.transform(x);
+        }
         if (request.until != nullptr && step.weight.get() == request.until) {
           return x;
         }
@@ -428,11 +432,35 @@ void Model::set_weight_quantizer(const std::string& tensor_fqn, std::shared_ptr<
   pipeline.set_fake_quantizer(std::move(quantizer));
 }
 
-void Model::set_row_quantizer(const std::string& node, std::shared_ptr<RowQuantizer> quantizer) {
+void Model::require_gemm(const std::string& node) const {
   if (graph_.node(node).op_type != "Gemm") {
     throw Error(ErrorCategory::kInvalidArgument, str_cat("'", node, "' reads no rows"),
                 str_cat("model '", graph_.name, "'"), "only a Gemm does");
   }
+}
+
+void Model::set_row_transform(const std::string& node, RowTransform transform) {
+  require_gemm(node);
+  if (transform && qat_state() != QatState::kNone) {
+    throw Error(ErrorCategory::kState, "rows cannot be transformed under quantizers", str_cat("node '", node, "'"),
+                "transform them in training before QAT is prepared");
+  }
+  layers_.at(node)->transform = std::move(transform);
+  plan_steps();
+}
+
+std::vector<std::string> Model::row_transforms() const {
+  std::vector<std::string> nodes;
+  for (const graph::Node& node : graph_.nodes) {
+    if (layers_.at(node.name)->transform) {
+      nodes.push_back(node.name);
+    }
+  }
+  return nodes;
+}
+
+void Model::set_row_quantizer(const std::string& node, std::shared_ptr<RowQuantizer> quantizer) {
+  require_gemm(node);
   if (quantizer != nullptr) {
     quantizer->to(device_);
     quantizer->train(is_training());

@@ -15,6 +15,9 @@
 
 namespace pare::train {
 
+// [batch, k] float32, what a Gemm reads, to the same shape, with a gradient of its own.
+using RowTransform = std::function<torch::Tensor(const torch::Tensor&)>;
+
 // Where the model stands between dense training and conversion. Kept in the state that checkpoints carry.
 enum class QatState { kNone, kPrepared, kFinished };
 
@@ -83,16 +86,24 @@ class Model : public torch::nn::Module {
     return row_quantizers_;
   }
 
+  // Alters the rows that this Gemm reads while the network trains, for it alone; an empty function takes it off. No
+  // part of state(): whoever goes on from a checkpoint sets it again. Throws kNotFound with the nearest names,
+  // kInvalidArgument for a node that is no Gemm, and kState once QAT has been prepared: integers have no such step.
+  void set_row_transform(const std::string& node, RowTransform transform);
+  // Nodes that have one, in graph order.
+  [[nodiscard]] std::vector<std::string> row_transforms() const;
+
   [[nodiscard]] QatState qat_state() const;
   void set_qat_state(QatState state);
 
   // Folds every BatchNormalization into the Conv before it (graph::fold_batch_norm). Masks stay; parameters are new
-  // tensors, so optimizers must be made afterwards. Throws kState once QAT has been prepared.
+  // tensors, so optimizers must be made afterwards. Throws kState once QAT has been prepared, and while a layer's rows
+  // are transformed.
   void fold_batch_norm();
 
   // The same network with other weights, and other channels for that matter: as to_graph() gave it, changed. Parameters
-  // are new tensors, so optimizers must be made afterwards. Throws kState while masks or quantizers are there, and what
-  // the constructor does.
+  // are new tensors, so optimizers must be made afterwards. Throws kState while masks, quantizers or transforms are
+  // there, and what the constructor does.
   void rebuild(graph::Graph graph);
 
   // The float graph with the current values of dense weights (masked: with the masks applied), biases and statistics.
@@ -115,6 +126,8 @@ class Model : public torch::nn::Module {
   // Makes the child module of the layer anew from its tensors and quantizers (LibTorch cannot take a buffer off a
   // module).
   void register_layer(const std::string& name);
+  void require_gemm(const std::string& node) const;
+  void require_no_transforms() const;
   void plan_steps();
   // What execute() does beyond returning the output.
   struct Request {

@@ -17,6 +17,7 @@ struct Model::Layer {
   std::shared_ptr<WeightPipeline> weight;                         // Conv and Gemm
   std::shared_ptr<FakeQuantizer> activation;                      // of the node's output value
   std::shared_ptr<RowQuantizer> rows;                             // of what a Gemm reads
+  RowTransform transform;                                         // of the same, before that
 
   // Undefined if there is none.
   [[nodiscard]] torch::Tensor tensor(const std::string& name) const {
@@ -42,6 +43,7 @@ struct Model::Step {
   std::shared_ptr<WeightPipeline> weight;
   std::shared_ptr<FakeQuantizer> quantizer;  // of the output
   std::shared_ptr<RowQuantizer> rows;        // of the input
+  RowTransform transform;                    // of the input
   torch::Tensor bias;
   torch::Tensor gamma;
   torch::Tensor running_mean;

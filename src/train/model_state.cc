@@ -53,7 +53,16 @@ graph::Graph Model::to_graph(Weights weights) const {
   return graph;
 }
 
+void Model::require_no_transforms() const {
+  if (const std::vector<std::string> nodes = row_transforms(); !nodes.empty()) {
+    throw Error(ErrorCategory::kState, str_cat("what '", join(nodes, "', '"), "' reads is still transformed"),
+                str_cat("model '", graph_.name, "'"),
+                "take the transforms off first (swap_semi_sparse_linear_with_linear, or set_row_transform)");
+  }
+}
+
 void Model::fold_batch_norm() {
+  require_no_transforms();
   bool quantized = !activation_quantizers_.empty() || !row_quantizers_.empty() || qat_state() != QatState::kNone;
   for (const auto& pipeline : weights_) {
     quantized = quantized || pipeline->fake_quantizer() != nullptr;
@@ -79,6 +88,7 @@ void Model::fold_batch_norm() {
 }
 
 void Model::rebuild(graph::Graph graph) {
+  require_no_transforms();
   const bool bare = std::all_of(weights_.begin(), weights_.end(), [](const auto& weight) {
     return !weight->mask().defined() && weight->fake_quantizer() == nullptr;
   });

@@ -373,6 +373,31 @@ TEST(Model, ARowQuantizerChangesWhatItsLayerReadsAndNothingElse) {
   EXPECT_PARE_ERROR(model.set_row_quantizer("conv1", std::make_shared<Doubling>()), kInvalidArgument, "only a Gemm");
 }
 
+TEST(Model, ARowTransformComesBeforeTheRowQuantizerAndGoesBeforeQat) {
+  Model model(testing::tiny_graph());
+  model.eval();
+  const torch::NoGradGuard no_gradient;
+  const torch::Tensor input = torch::randn({3, 2, 6, 6});
+  const torch::Tensor logits = model.forward(input);
+  const torch::Tensor read = model.layer_input("fc1.weight", input);
+  model.set_row_quantizer("fc1", std::make_shared<Doubling>());
+  model.set_row_transform("fc1", [](const torch::Tensor& x) { return x + 1.0; });
+  EXPECT_EQ(model.row_transforms(), (std::vector<std::string>{"fc1"}));
+  EXPECT_TRUE(torch::equal(model.layer_input("fc1.weight", input), read + 1.0));
+  EXPECT_TRUE(torch::equal(model.forward(input),
+                           torch::linear(2.0 * (read + 1.0), model.weight("fc1.weight").dense(), model.bias("fc1"))));
+  model.set_row_quantizer("fc1", nullptr);
+  EXPECT_PARE_ERROR(model.fold_batch_norm(), kState, "what 'fc1' reads is still transformed");
+  EXPECT_PARE_ERROR(model.rebuild(testing::tiny_graph()), kState, "still transformed");
+  model.set_row_transform("fc1", {});
+  EXPECT_TRUE(model.row_transforms().empty());
+  EXPECT_TRUE(torch::equal(model.forward(input), logits));
+  model.set_qat_state(QatState::kPrepared);
+  EXPECT_PARE_ERROR(model.set_row_transform("fc1", [](const torch::Tensor& x) { return x; }), kState, "before QAT");
+  EXPECT_PARE_ERROR(model.set_row_transform("fc2", {}), kNotFound, "fc1");
+  EXPECT_PARE_ERROR(model.set_row_transform("conv1", {}), kInvalidArgument, "only a Gemm");
+}
+
 TEST(Model, FoldingAfterQuantizersWereSetIsRefused) {
   Model prepared(tiny_graph());
   prepared.set_qat_state(QatState::kPrepared);
