@@ -86,9 +86,9 @@ class Model : public torch::nn::Module {
     return row_quantizers_;
   }
 
-  // Alters the rows that this Gemm reads while the network trains, for it alone; an empty function takes it off. No
-  // part of state(): whoever goes on from a checkpoint sets it again. Throws kNotFound with the nearest names,
-  // kInvalidArgument for a node that is no Gemm, and kState once QAT has been prepared: integers have no such step.
+  // Alters the rows that this Gemm alone reads, in either mode; an empty function takes it off. No part of state(): set
+  // it again after loading a checkpoint. Throws kNotFound with the nearest names, kInvalidArgument for a node that is
+  // no Gemm, and kState once QAT has been prepared: integers have no such step.
   void set_row_transform(const std::string& node, RowTransform transform);
   // Nodes that have one, in graph order.
   [[nodiscard]] std::vector<std::string> row_transforms() const;
